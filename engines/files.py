@@ -1,0 +1,48 @@
+"""Files written whole or not at all, and their hashes. In: a path. Out: bytes on disk under their final name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from engines.errors import OutputNotWritableError
+
+
+def sha256_file(path: Path) -> str:
+    """The file's sha256 as 64 hexadecimal digits, read in pieces of 4 MiB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in `path`'s folder that is renamed to `path` when the block ends without an error.
+
+    On an error, Ctrl-C included, the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        OutputNotWritableError: the folder does not exist or cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
+    except OSError as error:
+        raise OutputNotWritableError(
+            f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputNotWritableError(f"cannot write {path}: {error.strerror}; choose another path") from error
+    finally:
+        temporary.unlink(missing_ok=True)
