@@ -1,6 +1,6 @@
 """The bundle: the folder that passes from `export` to `runtime`. In: a folder. Out: a checked `Manifest`.
 
-    manifest.json   onnx/<graph>/model.onnx (+ model.onnx.data)   engines/<backend>/<key>/<graph>.*
+manifest.json   onnx/<graph>/model.onnx (+ model.onnx.data)   engines/<backend>/<key>/<graph>.*
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every command line shares: one-line errors, exit codes, Ctrl-C. In: a parser and a main. Out: an exit code.
 
-    0 done   1 a named error   2 wrong usage   130 interrupted
+0 done   1 a named error   2 wrong usage   130 interrupted
 """
 
 from __future__ import annotations

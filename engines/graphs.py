@@ -85,7 +85,9 @@ def parse_dim(dim: str) -> tuple[str, int, int]:
     except ValueError:
         parsed = ("", 1, 1)
     if not parsed[0].isalpha() or parsed[1] < 1 or parsed[2] < 1:
-        raise BundleSchemaError(f'a dimension is an int or like "B", "8*H", "H/2", not {dim!r}: export the bundle again')
+        raise BundleSchemaError(
+            f'a dimension is an int or like "B", "8*H", "H/2", not {dim!r}: export the bundle again'
+        )
     return parsed
 
 
@@ -152,7 +154,5 @@ def split_denoise(residuals: Sequence[tuple[int, int]]) -> tuple[GraphSpec, Grap
     )
     return (
         GraphSpec(name="controlnet", inputs=DENOISE.inputs, outputs=controls),
-        GraphSpec(
-            name="unet", inputs=(_latent("latent"), _scalar("timestep"), *controls), outputs=DENOISE.outputs
-        ),
+        GraphSpec(name="unet", inputs=(_latent("latent"), _scalar("timestep"), *controls), outputs=DENOISE.outputs),
     )

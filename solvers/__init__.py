@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from solvers import dos_sde
 from solvers.errors import PlanError
-from solvers.plan import DataPrediction, Plan, Prediction, Step, Transition, data_prediction
+from solvers.plan import Plan, Prediction, Step, Transition, data_prediction
 from solvers.schedule import NoiseSchedule, Shifting, select_timesteps
 
 __all__ = ["SOLVERS", "NoiseSchedule", "Plan", "PlanError", "Prediction", "Shifting", "Step", "plan"]

@@ -1,0 +1,127 @@
+"""What a backend is. In: a bundle and the name of one of its graphs. Out: a `Runner` that works on raw pointers.
+
+    backend.open(bundle, "denoise", settings) -> Runner;  runner.bind({name: buffer}) -> Call;  call.run()
+
+A new backend is one file with a class of `Backend`'s form, and one line in `engines.BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from engines.bundle import Bundle
+from engines.errors import EngineError
+from engines.graphs import GraphSpec, parse_dim, resolve_shape
+
+ITEM_SIZES = {"float32": 4, "float16": 2, "float64": 8, "uint8": 1, "int64": 8}
+"""Bytes of one element of each dtype that crosses the boundary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """How engines are opened."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N, or a name that the backend knows."""
+    threads: int | None = None
+    """CPU threads of one engine call; None: the cores that this process may use."""
+    provider_options: tuple[tuple[str, str], ...] = ()
+    """Passed on to the backend's library as they are (ONNX Runtime: options of the execution provider)."""
+
+
+class Buffer(Protocol):
+    """Contiguous memory of a tensor; `runtime._native.Tensor` is one."""
+
+    @property
+    def ptr(self) -> int:
+        """Address of the first element."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes, slowest axis first."""
+
+    @property
+    def dtype(self) -> str:
+        """A key of `ITEM_SIZES`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that belong to the tensor."""
+
+    @property
+    def device(self) -> str:
+        """Where the memory is: cpu, or cuda:N."""
+
+
+class Call(Protocol):
+    """A graph with its buffers bound; keeps them alive. Not for two threads at once."""
+
+    def run(self) -> None:
+        """Runs the graph once, reading and writing the bound buffers.
+
+        Raises:
+            EngineError: the engine failed; the text holds its own words.
+        """
+
+
+class Runner(Protocol):
+    """One opened graph."""
+
+    @property
+    def description(self) -> str:
+        """What runs it, for people: "onnxruntime 1.32.0, CPUExecutionProvider"."""
+
+    def bind(self, tensors: Mapping[str, Buffer]) -> Call:
+        """Binds every input and output by name.
+
+        Raises:
+            EngineError: a name is missing or unknown, or a buffer's dtype or shape contradicts the graph's.
+        """
+
+    def close(self) -> None:
+        """Frees the engine."""
+
+
+class Backend(Protocol):
+    """A library that runs graphs."""
+
+    name: str
+
+    def open(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Runner:
+        """Opens one graph of the bundle.
+
+        Raises:
+            EngineUnavailableError: the library, provider or device is not on this machine.
+            EngineError: the library refused the graph.
+        """
+
+
+def check_buffers(spec: GraphSpec, tensors: Mapping[str, Buffer]) -> None:
+    """Names, dtypes, shapes, byte counts and null pointers of all buffers, against the graph's table.
+
+    Raises:
+        EngineError: the first contradiction, with both sides.
+    """
+    specs = (*spec.inputs, *spec.outputs)
+    if tensors.keys() != {s.name for s in specs}:
+        raise EngineError(f"graph {spec.name} takes {sorted(s.name for s in specs)}, given {sorted(tensors)}")
+    sizes: dict[str, int] = {}
+    for tensor_spec in specs:
+        buffer = tensors[tensor_spec.name]
+        given = f"{spec.name}.{tensor_spec.name} was given {buffer.dtype}{list(buffer.shape)}"
+        if buffer.dtype != tensor_spec.dtype or len(buffer.shape) != len(tensor_spec.shape):
+            raise EngineError(f"{given}, expected {tensor_spec.dtype}{list(tensor_spec.shape)}")
+        for dim, size in zip(tensor_spec.shape, buffer.shape, strict=True):
+            if isinstance(dim, str):
+                axis, numerator, denominator = parse_dim(dim)
+                sizes.setdefault(axis, size * denominator // numerator)
+        expected = resolve_shape(tensor_spec.shape, sizes)
+        if tuple(buffer.shape) != expected:
+            raise EngineError(f"{given}, expected {list(expected)} = {list(tensor_spec.shape)}")
+        count = ITEM_SIZES[buffer.dtype]
+        for size in expected:
+            count *= size
+        if buffer.nbytes != count or (count and not buffer.ptr):
+            raise EngineError(f"{given} with {buffer.nbytes} bytes at address {buffer.ptr}, expected {count} bytes")

@@ -1,0 +1,139 @@
+"""The ONNX Runtime backend. In: a bundle's ONNX file. Out: a session that runs on raw pointers.
+
+The provider follows the device; CUDA, OpenVINO, CoreML, MIGraphX and DirectML work where the installed ONNX Runtime
+has them. Memory stays on the host here: for other devices ONNX Runtime copies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from engines.base import Buffer, Call, EngineSettings, check_buffers
+from engines.bundle import Bundle
+from engines.errors import EngineError, EngineUnavailableError
+from engines.graphs import GraphSpec
+from engines.onnx_paths import check_external_paths
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "dml": "DmlExecutionProvider",
+}
+"""Device name to execution provider."""
+
+_ONNX_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10, "float64": 11}
+_LOG_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """Backend on the `onnxruntime` package, whichever build of it is installed."""
+
+    name = "onnxruntime"
+
+    def open(self, bundle: Bundle, graph: str, settings: EngineSettings) -> OnnxRuntimeRunner:
+        """See `engines.base.Backend.open`."""
+        ort = import_onnxruntime()
+        provider, options = choose_provider(settings, ort.get_available_providers())
+        entry = bundle.manifest.graphs[graph]
+        path = bundle.path(entry.lowered.get(self.name, entry.file))
+        check_external_paths(path, bundle.folder)
+        session_options = ort.SessionOptions()
+        session_options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
+        session_options.log_severity_level = _LOG_ERRORS_ONLY
+        try:
+            session = ort.InferenceSession(
+                str(path), session_options, providers=[(provider, options), ("CPUExecutionProvider", {})]
+            )
+        except Exception as error:  # its exception types share no base but Exception
+            raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
+        if settings.device != "auto" and session.get_providers()[0] != provider:
+            raise EngineUnavailableError(
+                f"device {settings.device!r} was asked for, but {provider} did not load; see the lines above, or use "
+                "--device cpu"
+            )
+        return OnnxRuntimeRunner(session, entry.spec, f"onnxruntime {ort.__version__}, {session.get_providers()[0]}")
+
+
+class OnnxRuntimeRunner:
+    """One graph in one session. Sessions may run from several threads; a `Call` may not."""
+
+    def __init__(self, session: Any, spec: GraphSpec, description: str) -> None:
+        self._session = session
+        self._spec = spec
+        self.description = description
+
+    def bind(self, tensors: Mapping[str, Buffer]) -> Call:
+        """See `engines.base.Runner.bind`."""
+        if self._session is None:
+            raise EngineError(f"graph {self._spec.name} is closed; open the Upscaler again")
+        check_buffers(self._spec, tensors)
+        binding = self._session.io_binding()
+        for specs, bind in ((self._spec.inputs, binding.bind_input), (self._spec.outputs, binding.bind_output)):
+            for spec in specs:
+                buffer = tensors[spec.name]
+                bind(spec.name, "cpu", 0, _ONNX_TYPES[spec.dtype], list(buffer.shape), buffer.ptr)
+        return _OnnxRuntimeCall(self._session, binding, tensors, self._spec.name)
+
+    def close(self) -> None:
+        """Frees the session once no `Call` holds it."""
+        self._session = None
+
+
+class _OnnxRuntimeCall:
+    def __init__(self, session: Any, binding: Any, tensors: Mapping[str, Buffer], graph: str) -> None:
+        self._session = session
+        self._binding = binding
+        self._tensors = dict(tensors)  # ONNX Runtime holds bare addresses: the memory must outlive the binding
+        self._graph = graph
+
+    def run(self) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # its exception types share no base but Exception
+            raise EngineError(
+                f"ONNX Runtime failed in graph {self._graph}: {error}; if memory ran out, take a smaller image"
+            ) from error
+
+
+def import_onnxruntime() -> Any:
+    """The installed `onnxruntime` module, with telemetry off.
+
+    Raises:
+        EngineUnavailableError: it is not installed, or does not load.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"ONNX Runtime does not import ({error}); run `pip install 'dossr-deploy[cpu]'`, or [gpu] for CUDA"
+        ) from error
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def choose_provider(settings: EngineSettings, available: list[str]) -> tuple[str, dict[str, str]]:
+    """The execution provider for a device, and its options.
+
+    Raises:
+        EngineUnavailableError: the device is unknown, or its provider is not in the installed ONNX Runtime.
+    """
+    device, _, index = settings.device.partition(":")
+    if device == "auto":
+        device = "cuda" if PROVIDERS["cuda"] in available else "cpu"
+    if device not in PROVIDERS or (index and not index.isdigit()):
+        raise EngineUnavailableError(f"device must be auto, {', '.join(PROVIDERS)} or cuda:N, not {settings.device!r}")
+    provider = PROVIDERS[device]
+    if provider not in available:
+        raise EngineUnavailableError(
+            f"device {settings.device!r} needs {provider}, the installed ONNX Runtime has {', '.join(available)}; "
+            f"install the build that has it, or use --device cpu"
+        )
+    options = dict(settings.provider_options)
+    if index:
+        options.setdefault("device_id", index)
+    return provider, options

@@ -1,0 +1,147 @@
+"""`python -m runtime` and `dossr upscale`. In: arguments. Out: image files, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines import ENGINES
+from engines.cli import Parser, run_command
+from engines.errors import OutputExistsError, SettingsError
+from runtime.api import default_bundle
+from runtime.color_fix import COLOR_FIXES
+from runtime.images import check_format, load_picture, save_picture
+from runtime.noise import NOISE_SOURCES
+from runtime.trace import Trace
+from runtime.upscaler import Result, Upscaler, check_scale
+
+
+def parser(prog: str = "python -m runtime") -> Parser:
+    """The command line's options."""
+    p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
+    p.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="image files")
+    p.add_argument(
+        "-o", "--output", type=Path, required=True, help="image file; a folder where there are several inputs"
+    )
+    p.add_argument("--bundle", type=Path, help="folder of the exported model (default: $DOSSR_BUNDLE)")
+    p.add_argument("--scale", type=float, default=4, help="of the result; other than 4 by a final resize")
+    p.add_argument("--steps", type=int, help="network calls (default: the bundle's, 5)")
+    p.add_argument("--order", type=int, help="of the solver, 1 to 3 (default: the bundle's, 3)")
+    p.add_argument("--seed", type=int, default=42, help="of the noise")
+    p.add_argument("--noise", choices=list(NOISE_SOURCES), default="philox", help="source of the noise")
+    p.add_argument("--color-fix", choices=list(COLOR_FIXES), default="wavelet", help="where colors come from")
+    p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, openvino, coreml, migraphx or dml")
+    p.add_argument("--threads", type=int, help="CPU threads of an engine call (default: every core allowed)")
+    p.add_argument(
+        "--provider-option", action="append", default=[], metavar="KEY=VALUE", help="for ONNX Runtime's provider"
+    )
+    p.add_argument("--trace", type=Path, metavar="FILE.safetensors", help="write every intermediate (one input)")
+    p.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    p.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return p
+
+
+def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
+    """Restores every input. Everything that can be checked is checked before the bundle is opened."""
+    args = parser(prog).parse_args(arguments)
+    check_scale(args.scale)
+    outputs = _outputs(args)
+    for source, output in zip(args.input, outputs, strict=True):
+        check_format(output, has_alpha=load_picture(source).alpha is not None)
+    bundle = args.bundle or default_bundle()
+    options = [_key_value(option) for option in args.provider_option]
+    with Upscaler(
+        bundle, engine=args.engine, device=args.device, threads=args.threads, provider_options=options
+    ) as upscaler:
+        for source, output in zip(args.input, outputs, strict=True):
+            progress = _Progress(source.name, enabled=not (args.quiet or args.json))
+            trace = Trace() if args.trace else None
+            result = upscaler(
+                source,
+                scale=args.scale,
+                steps=args.steps,
+                order=args.order,
+                seed=args.seed,
+                noise=args.noise,
+                color_fix=args.color_fix,
+                trace=trace,
+                on_progress=progress,
+            )
+            save_picture(result.image, output)
+            if trace is not None:
+                trace.write(args.trace)
+            progress.finish(result, output)
+            if args.json:
+                print(json.dumps(_report(source, output, result, upscaler, str(bundle))), flush=True)
+    return 0
+
+
+def _outputs(args: argparse.Namespace) -> list[Path]:
+    """One output path an input; a folder takes the inputs' names with the suffix .png."""
+    if len(args.input) > 1 and args.trace:
+        raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
+    if len(args.input) > 1 and not args.output.is_dir():
+        raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is none; make it first")
+    outputs = [args.output / f"{source.stem}.png" if args.output.is_dir() else args.output for source in args.input]
+    for i, output in enumerate(outputs):
+        if output in outputs[:i]:
+            raise SettingsError(f"two inputs would both be written to {output}; rename one or run them one by one")
+    for path in (*outputs, *([args.trace] if args.trace else [])):
+        if path.exists() and not args.overwrite:
+            raise OutputExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
+    return outputs
+
+
+def _key_value(option: str) -> tuple[str, str]:
+    key, equals, value = option.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--provider-option takes KEY=VALUE, not {option!r}")
+    return key, value
+
+
+def _report(source: Path, output: Path, result: Result, upscaler: Upscaler, bundle: str) -> dict[str, object]:
+    return {
+        "input": str(source),
+        "output": str(output),
+        "width": result.image.width,
+        "height": result.image.height,
+        "seed": result.seed,
+        "timings": {stage: round(seconds, 6) for stage, seconds in result.timings.items()},
+        "peak_memory": result.peak_memory,
+        "bundle": bundle,
+        "engine": upscaler.description,
+    }
+
+
+class _Progress:
+    """A line that is written over on a terminal; in a pipe only the last word."""
+
+    def __init__(self, name: str, *, enabled: bool) -> None:
+        self._name = name
+        self._enabled = enabled
+        self._live = enabled and sys.stderr.isatty()
+        self._start = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._live:
+            count = f" {done}/{total}" if stage == "denoise" else ""
+            elapsed = time.perf_counter() - self._start
+            print(f"\r\x1b[K{self._name}: {stage}{count}, {elapsed:.1f} s", end="", file=sys.stderr, flush=True)
+
+    def finish(self, result: Result, output: Path) -> None:
+        if self._enabled:
+            size = f"{result.image.width}x{result.image.height}"
+            clear = "\r\x1b[K" if self._live else ""
+            line = f"{self._name} -> {output}, {size}, {result.timings['total']:.2f} s, seed {result.seed}"
+            print(clear + line, file=sys.stderr)
+
+
+def run() -> int:
+    """Entry point of `python -m runtime`."""
+    return run_command(main)

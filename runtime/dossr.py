@@ -1,0 +1,61 @@
+"""The console script `dossr`. In: a subcommand and its arguments. Out: what the subcommand does, and its exit code.
+
+Subcommands that need torch start `export` as a process of its own: nothing here imports it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from engines.cli import run_command
+from engines.errors import SettingsError
+
+_HELP = """usage: dossr COMMAND ...
+
+  upscale INPUT... -o OUTPUT   restore and enlarge pictures      (python -m runtime)
+  build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
+  version                      print the version
+
+`dossr COMMAND --help` shows a command's options."""
+
+
+def _upscale(arguments: Sequence[str]) -> int:
+    from runtime.cli import main as upscale
+
+    return upscale(arguments, "dossr upscale")
+
+
+def _build(arguments: Sequence[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "export.build", *arguments], check=False).returncode
+
+
+def _version(_arguments: Sequence[str]) -> int:
+    print(importlib.metadata.version("dossr-deploy"))
+    return 0
+
+
+COMMANDS = {"upscale": _upscale, "build": _build, "version": _version}
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Runs one subcommand.
+
+    Raises:
+        SettingsError: no such command.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_HELP)
+        return 0
+    if arguments[0] == "--version":
+        return _version(())
+    if arguments[0] not in COMMANDS:
+        raise SettingsError(f"command must be one of {', '.join(COMMANDS)}, not {arguments[0]!r}; see `dossr --help`")
+    return COMMANDS[arguments[0]](arguments[1:])
+
+
+def main() -> int:
+    """Entry point of the console script."""
+    return run_command(dispatch)

@@ -1,0 +1,58 @@
+"""Every intermediate of one picture, as a safetensors file. In: tensors by name. Out: one file.
+
+A name that is recorded several times is stacked on a new first axis, as in the golden files.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from engines.files import atomic_path
+from runtime.kernels import Tensor
+
+_STACKED = ("eps", "pred_x0", "latents")
+
+
+class NoTrace:
+    """Records nothing."""
+
+    def record(self, name: str, tensor: Tensor) -> None:
+        """See `runtime.sampler.Observer.record`."""
+
+
+class Trace:
+    """Copies of the intermediates of one run, all float32."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, list[tuple[tuple[int, ...], bytes]]] = {}
+
+    def record(self, name: str, tensor: Tensor) -> None:
+        """Copies the tensor under its name: once, or once a step for eps, pred_x0 and latents."""
+        self._tensors.setdefault(name, []).append((tensor.shape, bytes(memoryview(tensor))))
+
+    def write(self, path: Path) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            OutputNotWritableError: the folder is missing or not writable.
+        """
+        header: dict[str, object] = {}
+        offset = 0
+        for name, copies in self._tensors.items():
+            shape = list(copies[0][0])
+            size = sum(len(data) for _, data in copies)
+            header[name] = {
+                "dtype": "F32",
+                "shape": [len(copies), *shape] if name in _STACKED else shape,
+                "data_offsets": [offset, offset + size],
+            }
+            offset += size
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for copies in self._tensors.values():
+                for _, data in copies:
+                    file.write(data)

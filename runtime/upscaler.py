@@ -1,0 +1,270 @@
+"""The Upscaler: a bundle opened on an engine. In: an image. Out: a `Result`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import solvers
+from engines import EngineSettings, choose_backend
+from engines.base import Runner
+from engines.bundle import Manifest, open_bundle
+from engines.errors import EngineError, NonFiniteError, SettingsError
+from runtime.color_fix import color_fix_named
+from runtime.images import Picture, finish_picture, load_picture
+from runtime.kernels import Tensor, image_to_planar, planar_to_image
+from runtime.noise import noise_source
+from runtime.sampler import sample, start_latent
+from runtime.trace import NoTrace, Trace
+from runtime.workspace import Workspace, latent_size, make_workspace
+
+MAX_SCALE = 16.0
+
+OnProgress = Callable[[str, int, int], None]
+"""Called as (stage, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A restored picture and how it came about."""
+
+    image: Any
+    """PIL.Image.Image; for a buffer input a `runtime.Image8`, uint8 [H, W, 3 or 4]."""
+    timings: Mapping[str, float]
+    """Seconds by stage, and `total`; the image file's decoding is `load`."""
+    seed: int
+    peak_memory: int
+    """Bytes: the most that this process has held so far."""
+
+
+class Upscaler:
+    """Opens a bundle once and restores pictures with it.
+
+    Thread-safe: calls from several threads run one after the other. Use it as a context manager, or call `close`.
+
+    Args:
+        bundle: the folder that `python -m export.build` wrote.
+        engine: "auto", "onnxruntime" or "tensorrt".
+        device: "auto", "cpu", "cuda", "cuda:N", or another device of the engine.
+        threads: CPU threads of an engine call; None: as many as the process may use.
+        provider_options: (key, value) pairs for the engine's library.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or too new.
+        EngineError: the engine is missing or refuses a graph.
+        SettingsError: an unknown engine.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        provider_options: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise SettingsError(f"threads must be a whole number from 1, not {threads!r}")
+        backend = choose_backend(engine)
+        settings = EngineSettings(device=device, threads=threads, provider_options=tuple(provider_options))
+        opened = open_bundle(bundle)
+        self._lock = threading.Lock()
+        self._manifest = opened.manifest
+        self._runners: dict[str, Runner] = {}
+        self._workspace: tuple[tuple[int, int], Workspace] | None = None
+        self._closed = False
+        for name in opened.manifest.graphs:
+            self._runners[name] = backend.open(opened, name, settings)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self._manifest
+
+    @property
+    def description(self) -> str:
+        """The engine and where it runs, for people."""
+        return next((runner.description for runner in self._runners.values()), "closed")
+
+    def __call__(
+        self,
+        image: object,
+        *,
+        scale: float = 4,
+        steps: int | None = None,
+        order: int | None = None,
+        seed: int = 42,
+        noise: str | Sequence[Any] = "philox",
+        color_fix: str = "wavelet",
+        plan: solvers.Plan | None = None,
+        force_plan: bool = False,
+        trace: Trace | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Result:
+        """Restores and enlarges one picture of any size from 1x1.
+
+        Args:
+            image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 [h, w, 3 or 4].
+            scale: of the result; other than 4 by a final resize. Above 0, at most 16.
+            steps: network calls; None: the bundle's default (5 for the multi-step model).
+            order: of the solver, 1 to 3; None: the bundle's default (3).
+            seed: of the noise, 0..2**64-1.
+            noise: "philox", "torch-cpu", or a list of float32 [1, 4, H, W] tensors: posterior, start, one a step.
+            color_fix: "wavelet", "adain" or "none".
+            plan: a plan of your own instead of `steps` and `order`.
+            force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
+            trace: collects every intermediate.
+            on_progress: called after each stage and step.
+
+        Returns:
+            The picture, timings, the seed, and the peak memory.
+
+        Raises:
+            SettingsError: a setting is outside its range.
+            ImageError: the picture cannot be read, or is too large for the bundle.
+            EngineError: the engine failed, or the Upscaler is closed.
+            NonFiniteError: a stage produced NaN or infinity.
+        """
+        chosen = self._plan(steps, order, plan, force_plan)
+        fix = color_fix_named(color_fix)
+        source = noise_source(noise, seed)
+        check_scale(scale)
+        observer = trace or NoTrace()
+        report = on_progress or (lambda _stage, _done, _total: None)
+        clock = _Clock()
+        total = len(chosen.steps)
+        with clock.time("load"):
+            picture = load_picture(image)
+        with self._lock:
+            ws = self._workspace_for(picture)
+            with clock.time("preprocess"):
+                image_to_planar(picture.pixels, ws.low_res)
+                ws.run("preprocess")
+            report("encode", 0, total)
+            with clock.time("encode"):
+                ws.run("encode")
+                ws.run("condition")
+            for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
+                observer.record(name, getattr(ws, name))
+            report("denoise", 0, total)
+            with clock.time("denoise"):
+                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer)
+                sample(chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total))
+            report("decode", total, total)
+            with clock.time("decode"):
+                ws.run("decode")
+            observer.record("decoded", ws.decoded)
+            with clock.time("color_fix"):
+                if fix is not None:
+                    fix(ws.decoded, ws.preprocessed)
+                    observer.record("colorfixed", ws.decoded)
+            with clock.time("finish"):
+                pixels = Tensor((4 * picture.height, 4 * picture.width, 3), "uint8")
+                if not planar_to_image(ws.decoded, pixels):
+                    raise NonFiniteError(
+                        "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
+                    )
+        with clock.time("finish"):
+            size = tuple(max(1, round(side * scale)) for side in (picture.width, picture.height))
+            finished = finish_picture(pixels, picture, (size[0], size[1]))
+        return Result(image=finished, timings=clock.timings(), seed=seed, peak_memory=peak_memory())
+
+    def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
+        default, schedule = self._manifest.plan, self._manifest.schedule
+        if plan is None:
+            try:
+                return solvers.plan(
+                    default.solver,
+                    steps=default.steps if steps is None else steps,
+                    order=default.order if order is None else order,
+                    prediction=self._manifest.prediction,
+                    t1=schedule.t1,
+                    shifting=schedule.shifting,
+                    train_timesteps=schedule.train_timesteps,
+                    beta_start=schedule.beta_start,
+                    beta_end=schedule.beta_end,
+                )
+            except solvers.PlanError as error:
+                raise SettingsError(str(error)) from error
+        if steps is not None or order is not None:
+            raise SettingsError("steps and order belong to the plan; give either a plan or them")
+        trained = (schedule.t1, self._manifest.prediction)
+        if (plan.t1, plan.prediction) != trained and not force:
+            raise SettingsError(
+                f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
+                f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
+            )
+        return plan
+
+    def _workspace_for(self, picture: Picture) -> Workspace:
+        if self._closed:
+            raise EngineError("this Upscaler is closed; open another one")
+        size = latent_size(self._manifest, picture.width, picture.height)
+        if self._workspace is None or self._workspace[0] != size:
+            self._workspace = None  # free the old buffers before the new ones are made
+            self._workspace = (size, make_workspace(self._manifest, self._runners, size))
+        return self._workspace[1]
+
+    def close(self) -> None:
+        """Frees the engines and buffers, after the call that is running. Closing twice is allowed."""
+        with self._lock:
+            self._closed = True
+            self._workspace = None
+            for runner in self._runners.values():
+                runner.close()
+            self._runners = {}
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Clock:
+    """Seconds by stage, and the time since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - begin
+
+    def timings(self) -> dict[str, float]:
+        return self._stages | {"total": time.perf_counter() - self._start}
+
+
+def check_scale(scale: float) -> None:
+    """Whether a picture can be enlarged by that.
+
+    Raises:
+        SettingsError: not a number above 0 and up to `MAX_SCALE`.
+    """
+    valid = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
+    if not valid or not 0 < scale <= MAX_SCALE:
+        raise SettingsError(f"scale must be a number above 0 and at most {MAX_SCALE:g}, not {scale!r}")
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

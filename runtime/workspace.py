@@ -1,0 +1,119 @@
+"""Buffers and bound engine calls for one size of picture. In: opened graphs and a size. Out: calls that only need
+`run()`. Everything that a picture needs is allocated here, once a size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from engines.base import Call, Runner
+from engines.bundle import Manifest
+from engines.errors import ImageTooLargeError
+from engines.graphs import LOW_RES_MULTIPLE, UPSCALE, VAE_FACTOR, resolve_shape
+from runtime.kernels import Tensor
+from runtime.sampler import SamplerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Tensors (float32) and calls of one size."""
+
+    low_res: Tensor
+    """[1, 3, h, w], padded to multiples of 16."""
+    preprocessed: Tensor
+    """[1, 3, 4h, 4w], and so `decoded`."""
+    decoded: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
+    condition: Tensor
+    state: SamplerState
+    calls: Mapping[str, Call]
+
+    def run(self, graph: str) -> None:
+        """Runs one graph on the bound buffers; a graph that the bundle does not have is passed over."""
+        if call := self.calls.get(graph):
+            call.run()
+
+    @property
+    def denoise(self) -> tuple[Callable[[], None], ...]:
+        """The engine calls of one step, in order."""
+        return tuple(self.calls[name].run for name in ("denoise", "controlnet", "unet") if name in self.calls)
+
+
+def latent_size(manifest: Manifest, width: int, height: int) -> tuple[int, int]:
+    """(H, W) of the latent for a low-resolution picture; the fixed size where the bundle has one.
+
+    Raises:
+        ImageTooLargeError: the picture is larger than the bundle's fixed or largest shape.
+    """
+    low = VAE_FACTOR // UPSCALE
+    sides = []
+    for axis, pixels in (("H", height), ("W", width)):
+        limits = manifest.axes[axis]
+        if pixels > low * limits.max:
+            raise ImageTooLargeError(
+                f"the picture is {width}x{height}, this bundle takes at most {low * manifest.axes['W'].max}x"
+                f"{low * manifest.axes['H'].max}; crop it, or export with a larger --static shape or without one"
+            )
+        padded = -(-pixels // LOW_RES_MULTIPLE) * LOW_RES_MULTIPLE // low
+        sides.append(max(padded, limits.min))
+    return sides[0], sides[1]
+
+
+def make_workspace(manifest: Manifest, runners: Mapping[str, Runner], latent: tuple[int, int]) -> Workspace:
+    """Allocates the buffers for a latent of (H, W) and binds every graph to them."""
+    H, W = latent
+    low = VAE_FACTOR // UPSCALE
+    sizes = {"B": 1, "H": H, "W": W, "h": low * H, "w": low * W}
+
+    def new_latent() -> Tensor:
+        return Tensor((1, 4, H, W))
+
+    preprocessed, decoded = (Tensor((1, 3, VAE_FACTOR * H, VAE_FACTOR * W)) for _ in range(2))
+    low_res = Tensor((1, 3, low * H, low * W))
+    mean, std = new_latent(), new_latent()
+    condition = new_latent() if manifest.separate_condition else mean
+    control_scale = Tensor((1,))
+    control_scale.fill(1.0)
+    state = SamplerState(
+        latent=new_latent(),
+        x0_hat=new_latent(),
+        output=new_latent(),
+        timestep=Tensor((1,)),
+        predictions=(new_latent(), new_latent(), new_latent()),
+        noise=new_latent(),
+        noise_posterior=new_latent(),
+    )
+    by_graph = {
+        "preprocess": {"image": low_res, "preprocessed": preprocessed},
+        "encode": {"image": preprocessed, "latent_mean": mean, "latent_std": std},
+        "condition": {"image": preprocessed, "condition": condition},
+        "decode": {"latent": state.latent, "image": decoded},
+    }
+    network = {
+        "latent": state.latent,
+        "condition": condition,
+        "timestep": state.timestep,
+        "control_scale": control_scale,
+        "output": state.output,
+    }
+    residuals = {
+        spec.name: Tensor(resolve_shape(spec.shape, sizes))
+        for spec in (manifest.graphs["controlnet"].spec.outputs if "controlnet" in manifest.graphs else ())
+    }
+    by_graph |= dict.fromkeys(("denoise", "controlnet", "unet"), network | residuals)
+    calls = {}
+    for name, entry in manifest.graphs.items():
+        names = [spec.name for spec in (*entry.spec.inputs, *entry.spec.outputs)]
+        calls[name] = runners[name].bind({n: t for n, t in by_graph[name].items() if n in names})
+    return Workspace(
+        low_res=low_res,
+        preprocessed=preprocessed,
+        decoded=decoded,
+        latent_mean=mean,
+        latent_std=std,
+        condition=condition,
+        state=state,
+        calls=calls,
+    )
