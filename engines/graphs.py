@@ -78,10 +78,10 @@ class GraphSpec:
 
 def parse_dim(dim: str) -> tuple[str, int, int]:
     """A symbolic dimension as (axis, numerator, denominator): "8*H" is ("H", 8, 1), "H/2" is ("H", 1, 2)."""
-    axis, _, denominator = dim.partition("/")
+    axis, slash, denominator = dim.partition("/")
     numerator, star, rest = axis.partition("*")
     try:
-        parsed = (rest, int(numerator), 1) if star else (axis, 1, int(denominator) if denominator else 1)
+        parsed = (rest, int(numerator), 1) if star else (axis, 1, int(denominator) if slash else 1)
     except ValueError:
         parsed = ("", 1, 1)
     if not parsed[0].isalpha() or parsed[1] < 1 or parsed[2] < 1:

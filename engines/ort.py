@@ -45,10 +45,11 @@ class OnnxRuntime:
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
         session_options.log_severity_level = _LOG_ERRORS_ONLY
+        providers = [(provider, options)]
+        if provider != PROVIDERS["cpu"]:
+            providers.append((PROVIDERS["cpu"], {}))  # for operators that the provider does not have
         try:
-            session = ort.InferenceSession(
-                str(path), session_options, providers=[(provider, options), ("CPUExecutionProvider", {})]
-            )
+            session = ort.InferenceSession(str(path), session_options, providers=providers)
         except Exception as error:  # its exception types share no base but Exception
             raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
         if settings.device != "auto" and session.get_providers()[0] != provider:

@@ -1,0 +1,147 @@
+"""The ONNX Runtime backend on raw pointers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engines import EngineSettings, choose_backend
+from engines.bundle import open_bundle
+from engines.errors import BundlePathError, EngineError, EngineUnavailableError, SettingsError
+from engines.ort import choose_provider
+from tests.tiny import write_tiny_bundle
+
+
+@dataclass
+class HostBuffer:
+    array: Any
+    ptr_override: int | None = None
+    device: str = "cpu"
+
+    @property
+    def ptr(self):
+        return self.array.ctypes.data if self.ptr_override is None else self.ptr_override
+
+    @property
+    def shape(self):
+        return self.array.shape
+
+    @property
+    def dtype(self):
+        return str(self.array.dtype)
+
+    @property
+    def nbytes(self):
+        return self.array.nbytes
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return open_bundle(write_tiny_bundle(tmp_path_factory.mktemp("tiny")))
+
+
+def buffers(height=8, width=16):
+    rng = np.random.default_rng(0)
+    return {
+        "latent": HostBuffer(rng.standard_normal((1, 4, height, width), np.float32)),
+        "condition": HostBuffer(rng.standard_normal((1, 4, height, width), np.float32)),
+        "timestep": HostBuffer(np.full(1, 100, np.float32)),
+        "control_scale": HostBuffer(np.ones(1, np.float32)),
+        "output": HostBuffer(np.zeros((1, 4, height, width), np.float32)),
+    }
+
+
+def test_runs_in_place_and_again_without_rebinding(bundle):
+    runner = choose_backend("auto").open(bundle, "denoise", EngineSettings(device="cpu"))
+    assert "CPUExecutionProvider" in runner.description
+    tensors = buffers()
+    call = runner.bind(tensors)
+    for timestep in (100.0, 499.0):
+        tensors["timestep"].array[:] = timestep
+        call.run()
+        expected = (tensors["latent"].array - tensors["condition"].array) * np.float32(timestep * 0.001)
+        np.testing.assert_allclose(tensors["output"].array, expected, rtol=1e-6)
+    runner.close()
+    with pytest.raises(EngineError, match="closed"):
+        runner.bind(tensors)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("output"), "graph denoise takes .* given"),
+        (lambda t: t.update(more=t["output"]), "graph denoise takes .* given"),
+        (lambda t: t.update(output=HostBuffer(np.zeros((1, 4, 8, 17), np.float32))), r"expected \[1, 4, 8, 16\]"),
+        (lambda t: t.update(output=HostBuffer(np.zeros((1, 4, 8, 16)))), r"float64.*expected float32"),
+        (lambda t: t.update(output=HostBuffer(np.zeros((4, 8, 16), np.float32))), "expected float32"),
+        (lambda t: t.update(timestep=HostBuffer(np.zeros(2, np.float32))), r"expected \[1\]"),
+        (lambda t: t.update(output=HostBuffer(t["output"].array, ptr_override=0)), "at address 0"),
+    ],
+)
+def test_wrong_buffers_are_named(bundle, change, message):
+    runner = choose_backend("onnxruntime").open(bundle, "denoise", EngineSettings(device="cpu"))
+    tensors = buffers()
+    change(tensors)
+    with pytest.raises(EngineError, match=message):
+        runner.bind(tensors)
+
+
+def test_failure_inside_the_engine_is_named(tmp_path):
+    """The tiny decode graph cannot add tensors of two sizes: AveragePool of a 3x3 image has no output."""
+    runner = choose_backend("auto").open(open_bundle(write_tiny_bundle(tmp_path)), "encode", EngineSettings())
+    tensors = {
+        "image": HostBuffer(np.zeros((1, 3, 0, 0), np.float32)),
+        "latent_mean": HostBuffer(np.zeros((1, 4, 0, 0), np.float32)),
+        "latent_std": HostBuffer(np.zeros((1, 4, 0, 0), np.float32)),
+    }
+    with pytest.raises(EngineError, match="ONNX Runtime failed in graph encode"):
+        runner.bind(tensors).run()
+
+
+def test_weights_outside_the_bundle_are_refused(tmp_path):
+    (tmp_path / "outside.bin").write_bytes(bytes(64))
+    folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "../../../outside.bin"))
+    with pytest.raises(BundlePathError, match="outside the bundle"):
+        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+
+
+def test_a_graph_that_onnxruntime_refuses_is_named(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "missing.bin"))
+    with pytest.raises(EngineError, match="cannot open"):
+        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+
+
+def test_engines_by_name():
+    with pytest.raises(SettingsError, match="engine must be one of auto, onnxruntime, tensorrt, not 'tvm'"):
+        choose_backend("tvm")
+    with pytest.raises(EngineUnavailableError, match="use --engine onnxruntime"):
+        choose_backend("tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "expected"),
+    [
+        ("auto", ["CPUExecutionProvider"], ("CPUExecutionProvider", {})),
+        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], ("CUDAExecutionProvider", {})),
+        ("cuda:1", ["CUDAExecutionProvider"], ("CUDAExecutionProvider", {"device_id": "1"})),
+        ("openvino", ["OpenVINOExecutionProvider"], ("OpenVINOExecutionProvider", {})),
+    ],
+)
+def test_device_chooses_the_provider(device, available, expected):
+    assert choose_provider(EngineSettings(device=device), available) == expected
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
+def test_unknown_device_is_named(device):
+    with pytest.raises(EngineUnavailableError, match="device must be auto, cpu, cuda"):
+        choose_provider(EngineSettings(device=device), ["CPUExecutionProvider"])
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this ONNX Runtime has CUDA"
+)
+def test_provider_that_is_not_installed_is_named(bundle):
+    with pytest.raises(EngineUnavailableError, match=r"needs CUDAExecutionProvider.*or use --device cpu"):
+        choose_backend("auto").open(bundle, "encode", EngineSettings(device="cuda"))
