@@ -1,0 +1,238 @@
+"""`python -m runtime` and `dossr`, as processes: files, exit codes, one-line errors, no leftovers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from tests.paths import REPOSITORY
+from tests.tiny import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.linear_gradient("L").resize((20, 12)).convert("RGB").save(path)
+    return path
+
+
+def run(*arguments, module="runtime", environment=None):
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | (environment or {}),
+    )
+
+
+def failed(done, code, start):
+    """One line on stderr, no traceback, the named error and a fix after a semicolon or comma."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(start), lines[0]
+
+
+def test_one_picture(bundle, photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "80x48" in done.stderr
+    assert "\r" not in done.stderr
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (80, 48)
+
+
+def test_json(bundle, photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.webp", "--bundle", bundle, "--json", "--scale", "2", "--seed", "7")
+    report = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert (report["width"], report["height"], report["seed"]) == (40, 24, 7)
+    assert report["timings"]["total"] > 0
+    assert report["peak_memory"] > 0
+    assert "onnxruntime" in report["engine"]
+
+
+def test_several_pictures_into_a_folder(bundle, photo, tmp_path):
+    other = tmp_path / "other.jpg"
+    Image.new("L", (3, 5)).save(other)
+    (tmp_path / "out").mkdir()
+    done = run(photo, other, "-o", tmp_path / "out", "--bundle", bundle, "--quiet")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["other.png", "photo.png"]
+
+
+def test_trace(bundle, photo, tmp_path):
+    trace = tmp_path / "trace.safetensors"
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--steps", "3", "--trace", trace)
+    assert done.returncode == 0, done.stderr
+    tensors = load_file(trace)
+    latent, image = (1, 4, 8, 16), (1, 3, 64, 128)
+    assert {name: t.shape for name, t in tensors.items()} == {
+        "preprocessed": image,
+        "latent_mean": latent,
+        "latent_std": latent,
+        "condition": latent,
+        "x0_hat": latent,
+        "eps": (3, *latent),
+        "pred_x0": (3, *latent),
+        "latents": (4, *latent),
+        "decoded": image,
+        "colorfixed": image,
+    }
+    with Image.open(tmp_path / "out.png") as picture:
+        written = np.asarray(picture)
+    expected = np.rint(np.clip(tensors["colorfixed"][0, :, :48, :80], 0, 1) * 255).transpose(1, 2, 0)
+    np.testing.assert_array_equal(written, expected.astype(np.uint8))
+
+
+def test_environment_names_the_bundle(bundle, photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.png", "--quiet", environment={"DOSSR_BUNDLE": str(bundle)})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "start"),
+    [
+        (["none.png", "-o", "OUT.png"], 1, "error: ImageNotFoundError: there is no file none.png"),
+        (["FOLDER", "-o", "OUT.png"], 1, "error: ImageNotFoundError: "),
+        (["TEXT", "-o", "OUT.png"], 1, "error: ImageDecodeError: "),
+        (["TRUNCATED", "-o", "OUT.png"], 1, "error: ImageDecodeError: "),
+        (["PHOTO", "-o", "OUT.xyz"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "FOLDER/none/out.png"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "PHOTO"], 1, "error: OutputExistsError: "),
+        (["PHOTO", "PHOTO", "-o", "OUT.png"], 2, "error: SettingsError: 2 inputs need a folder"),
+        (["PHOTO", "PHOTO", "-o", "FOLDER"], 2, "error: SettingsError: two inputs would both be written to"),
+        (["PHOTO", "-o", "OUT.png", "--steps", "0"], 2, "error: SettingsError: steps must be in 1..499"),
+        (["PHOTO", "-o", "OUT.png", "--steps", "500"], 2, "error: SettingsError: steps must be in 1..499"),
+        (["PHOTO", "-o", "OUT.png", "--steps", "x"], 2, "error: SettingsError: argument --steps"),
+        (["PHOTO", "-o", "OUT.png", "--order", "4"], 2, "error: SettingsError: order must be 1, 2 or 3"),
+        (["PHOTO", "-o", "OUT.png", "--noise", "x"], 2, "error: SettingsError: argument --noise: invalid choice"),
+        (["PHOTO", "-o", "OUT.png", "--color-fix", "x"], 2, "error: SettingsError: argument --color-fix"),
+        (["PHOTO", "-o", "OUT.png", "--engine", "x"], 2, "error: SettingsError: argument --engine"),
+        (["PHOTO", "-o", "OUT.png", "--engine", "tensorrt"], 1, "error: EngineUnavailableError: "),
+        (["PHOTO", "-o", "OUT.png", "--device", "x"], 1, "error: EngineUnavailableError: device must be"),
+        (["PHOTO", "-o", "OUT.png", "--scale", "0"], 2, "error: SettingsError: scale must be"),
+        (["PHOTO", "-o", "OUT.png", "--seed", "-1"], 2, "error: SettingsError: seed must be"),
+        (["PHOTO", "-o", "OUT.png", "--threads", "0"], 2, "error: SettingsError: threads must be"),
+        (["PHOTO", "-o", "OUT.png", "--provider-option", "x"], 2, "error: SettingsError: --provider-option takes"),
+        (["PHOTO", "-o", "OUT.png", "--unknown"], 2, "error: SettingsError: unrecognized arguments: --unknown"),
+        (["PHOTO"], 2, "error: SettingsError: the following arguments are required: -o"),
+    ],
+)
+def test_bad_input_is_one_line(bundle, photo, tmp_path, arguments, code, start):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "text.png").write_text("not a picture")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (folder / "truncated.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
+    names = {
+        "PHOTO": str(photo),
+        "OUT": str(folder / "out"),
+        "FOLDER": str(folder),
+        "TEXT": str(folder / "text.png"),
+        "TRUNCATED": str(folder / "truncated.png"),
+    }
+    replaced = []
+    for argument in arguments:
+        for name, value in names.items():
+            argument = argument.replace(name, value)
+        replaced.append(argument)
+    before = photo.read_bytes()
+    failed(run(*replaced, "--bundle", bundle), code, start)
+    assert sorted(p.name for p in folder.iterdir()) == ["text.png", "truncated.png"]
+    assert photo.read_bytes() == before
+
+
+def test_no_bundle(photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.png", environment={"DOSSR_BUNDLE": ""})
+    failed(done, 1, "error: BundleNotFoundError: no bundle was named")
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", tmp_path)
+    failed(done, 1, "error: BundleNotFoundError: no bundle at")
+
+
+def test_nan_leaves_no_file(photo, tmp_path):
+    broken = write_tiny_bundle(tmp_path / "broken", output_scales={"denoise": float("nan")})
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", broken, "--trace", tmp_path / "t.safetensors")
+    failed(done, 1, "error: NonFiniteError: denoise, step 1 (timestep 499) gave NaN or infinity")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "photo.png"]
+
+
+def test_overwrite(bundle, photo, tmp_path):
+    out = tmp_path / "out.png"
+    out.write_text("old")
+    failed(run(photo, "-o", out, "--bundle", bundle), 1, "error: OutputExistsError: ")
+    assert out.read_text() == "old"
+    assert run(photo, "-o", out, "--bundle", bundle, "--overwrite").returncode == 0
+    with Image.open(out) as image:
+        assert image.size == (80, 48)
+
+
+def test_debug_shows_the_traceback(photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", tmp_path, "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_ctrl_c_stops_cleanly(bundle, tmp_path):
+    photo = tmp_path / "large.png"
+    Image.effect_noise((640, 360), 50).convert("RGB").save(photo)
+    command = [sys.executable, "-m", "runtime", photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--steps", "499"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["large.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--help"], 0, "usage: dossr COMMAND"),
+        ([], 0, "usage: dossr COMMAND"),
+        (["upscale", "--help"], 0, "usage: dossr upscale"),
+        (["build", "--help"], 0, "--split-controlnet"),
+        (["version"], 0, "."),
+        (["paint"], 2, "error: SettingsError: command must be one of upscale"),
+    ],
+)
+def test_dossr(arguments, code, text):
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from runtime.dossr import main; sys.exit(main())", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    assert text in done.stdout + done.stderr
+
+
+def test_dossr_upscale(bundle, photo, tmp_path):
+    code = "import sys; from runtime.dossr import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "upscale", photo, "-o", tmp_path / "out.png", "--bundle", bundle],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "out.png").exists()

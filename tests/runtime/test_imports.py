@@ -1,0 +1,109 @@
+"""The runtime side needs neither torch, NumPy nor CuPy: checked in interpreters that refuse them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPOSITORY
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ImportError(name + " is blocked in this test")
+sys.meta_path.insert(0, Blocked())
+"""
+HEAVY = ("torch", "numpy", "cupy")
+
+
+def run_blocked(code, blocked=HEAVY):
+    script = BLOCK.format(blocked=set(blocked)) + code
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_plan_kernels_and_image_round_trip_without_torch_numpy_cupy(tmp_path):
+    code = f"""
+import runtime, solvers, engines
+assert runtime.Upscaler and runtime.upscale and runtime.Result and runtime.Image8
+plan = solvers.plan("dos-sde", steps=5, order=3)
+from PIL import Image
+from runtime import _native
+from runtime.images import load_picture, finish_picture, save_picture
+from runtime.noise import noise_source
+x, x0_hat, output, p, z = (_native.Tensor((1, 4, 8, 8)) for _ in range(5))
+noise_source("philox", 42).fill(z)
+noise_source("torch-cpu", 42).fill(output)
+step = plan.steps[0]
+assert _native.solver_step(x, output, x0_hat, (p,), z, step.p_x, step.p_out, step.p_hat,
+                           step.c_x, step.c_hat, step.c_p, step.c_z)
+image = Image.linear_gradient("L").resize((19, 7)).convert("RGB")
+picture = load_picture(image)
+planar = _native.Tensor((1, 3, 16, 32))
+_native.image_to_planar(picture.pixels, planar)
+_native.wavelet_fix(planar, planar_style := _native.tensor_from(planar))
+_native.adain_fix(planar, planar_style)
+pixels = _native.Tensor((7, 19, 3), "uint8")
+_native.image_to_planar(picture.pixels, planar)
+assert _native.planar_to_image(planar, pixels)
+result = finish_picture(pixels, picture, (19, 7))
+assert result.tobytes() == image.tobytes()
+save_picture(result, __import__("pathlib").Path({str(tmp_path / "out.png")!r}))
+assert not {set(HEAVY)} & set(sys.modules)
+print("whole")
+"""
+    done = run_blocked(code)
+    assert done.stdout == "whole\n", done.stderr
+
+
+@pytest.mark.parametrize("module", ["runtime.cli", "runtime.dossr", "runtime.api", "engines.ort", "engines.bundle"])
+def test_every_part_imports_without_torch_numpy_cupy(module):
+    done = run_blocked(f"import {module}; print('imported')")
+    assert done.stdout == "imported\n", done.stderr
+
+
+def test_import_runtime_loads_nothing_heavy():
+    """Pillow, the compiled module and ONNX Runtime wait until they are used."""
+    done = run_blocked(
+        "import runtime; print(sorted({'PIL', 'onnxruntime', 'runtime._native', 'asyncio'} & set(sys.modules)))"
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_runtime_side_never_names_export():
+    for room in ("runtime", "solvers", "engines"):
+        for path in (REPOSITORY / room).rglob("*.py"):
+            for line in path.read_text().splitlines():
+                assert not line.strip().startswith(("import export", "from export")), path
+
+
+def test_solvers_import_only_the_standard_library():
+    allowed = set(sys.stdlib_module_names) | {"solvers"}
+    for path in (REPOSITORY / "solvers").glob("*.py"):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]):
+                assert words[1].split(".")[0] in allowed, f"{Path(path).name}: {line}"
+
+
+def test_missing_compiled_module_is_named():
+    done = run_blocked(
+        """
+class NoNative:
+    def find_spec(self, name, path=None, target=None):
+        if name == "runtime._native":
+            raise ImportError("no such file")
+sys.meta_path.insert(0, NoNative())
+import runtime
+try:
+    runtime.Upscaler
+except runtime.EngineUnavailableError as error:
+    print(error)
+"""
+    )
+    assert "runtime._native does not import" in done.stdout
+    assert "pip install -e ." in done.stdout
