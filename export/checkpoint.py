@@ -1,0 +1,208 @@
+"""Opens checkpoints lazily and without executing anything. In: a .ckpt or .safetensors file. Out: a `Checkpoint`.
+
+The official layout keeps each network under a prefix; `Checkpoint.section` reads one of them at a time, so that no
+more than one network is in memory. Weights of any floating type come out as float32.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors
+import torch
+from torch import Tensor
+
+from export.errors import CheckpointCorruptError, CheckpointKeysError, CheckpointNotFoundError, UnsafeCheckpointError
+
+UNET = "model.diffusion_model."
+CONTROLNET = "control_model."
+VAE = "first_stage_model."
+CONDITION_ENCODER = "cond_encoder."
+PREPROCESS = "preprocess_model."
+TEXT = "cond_stage_model.model."
+
+IGNORED = {
+    "lambdas": "schedule table (it holds eta); compared, then computed anew",
+    "one_minus_lambdas": "schedule table",
+    "betas": "schedule table; compared, then computed anew",
+    "alphas_cumprod": "schedule table",
+    "alphas_cumprod_prev": "schedule table",
+    "sqrt_alphas_cumprod": "schedule table",
+    "sqrt_one_minus_alphas_cumprod": "schedule table",
+    "log_one_minus_alphas_cumprod": "schedule table",
+    "sqrt_recip_alphas_cumprod": "schedule table",
+    "sqrt_recipm1_alphas_cumprod": "schedule table",
+    "posterior_variance": "schedule table",
+    "posterior_log_variance_clipped": "schedule table",
+    "posterior_mean_coef1": "schedule table",
+    "posterior_mean_coef2": "schedule table",
+    "logvar": "weighting of the training loss",
+    "lvlb_weights": "weighting of the training loss",
+    "scale_factor": "scale of the latent; compared with the config's",
+    f"{TEXT}logit_scale": "contrastive training only",
+    f"{TEXT}text_projection": "contrastive training only",
+    f"{TEXT}attn_mask": "the causal mask, computed anew",
+}
+"""Keys that no graph takes, with the reason."""
+IGNORED_PREFIXES = {
+    "model_ema.": "running average of the weights; the reference restores with the weights themselves",
+    f"{VAE}loss.": "training loss",
+    f"{TEXT}visual.": "the image half of CLIP",
+    "lpips.": "training loss",
+}
+"""Prefixes of keys that no graph takes, with the reason."""
+
+
+class TensorSource(Protocol):
+    """Tensors by key, read when asked for."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, key: str) -> Tensor:
+        """The tensor of that key, as stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An opened checkpoint: every key with its shape at hand, values read on request."""
+
+    path: Path
+    source: TensorSource
+    keys: Mapping[str, str]
+    """Official key to the key in the file (which may begin with "module.")."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Official key to shape."""
+        return {key: self.source.shapes[stored] for key, stored in self.keys.items()}
+
+    def has(self, prefix: str) -> bool:
+        """Whether any key begins with the prefix."""
+        return any(key.startswith(prefix) for key in self.keys)
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, float32."""
+        try:
+            return self.source.read(self.keys[key]).float()
+        except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+            raise _corrupt(self.path, error) from error
+
+    def section(self, prefix: str) -> dict[str, Tensor]:
+        """Every tensor under the prefix, keys without it, float32."""
+        return {key.removeprefix(prefix): self.tensor(key) for key in self.keys if key.startswith(prefix)}
+
+    def check_all_used(self, used: Iterable[str]) -> None:
+        """Refuses keys that neither a graph takes nor `IGNORED` names.
+
+        Raises:
+            CheckpointKeysError: names up to three of them.
+        """
+        known = set(used) | IGNORED.keys()
+        left = [k for k in self.keys if k not in known and not k.startswith(tuple(IGNORED_PREFIXES))]
+        if left:
+            raise CheckpointKeysError(
+                f"{self.path.name} holds {len(left)} keys that no part of DoSSR takes ({some(left)}); give the --config "
+                "that belongs to it, or remove them if they are not part of the model"
+            )
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Opens a checkpoint in the official layout; `{"state_dict": ...}` and `module.` wrappers are taken off.
+
+    Raises:
+        CheckpointNotFoundError: there is no file.
+        CheckpointCorruptError: truncated, or not a checkpoint.
+        UnsafeCheckpointError: reading it would execute code.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise CheckpointNotFoundError(
+            f"cannot read a checkpoint at {path} ({error.strerror}); give the path of a .ckpt or .safetensors file"
+        ) from error
+    is_safetensors = path.suffix == ".safetensors" or head[8:9] == b"{"
+    source: TensorSource = _SafetensorsSource(path) if is_safetensors else _TorchSource(path, head)
+    keys: dict[str, str] = {}
+    for stored in source.shapes:
+        key = stored
+        while key.startswith("module."):
+            key = key.removeprefix("module.")
+        if key in keys:
+            raise CheckpointKeysError(
+                f"{path.name} holds {key} twice ({keys[key]} and {stored}); remove one of the two copies"
+            )
+        keys[key] = stored
+    return Checkpoint(path=path, source=source, keys=keys)
+
+
+def some(keys: Iterable[str]) -> str:
+    """Up to three of the keys, for an error."""
+    names = sorted(keys)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+class _SafetensorsSource:
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: Any = safetensors.safe_open(path, framework="pt")
+            self.shapes = {key: tuple(self._file.get_slice(key).get_shape()) for key in self._file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise _corrupt(path, error) from error
+        if not self.shapes:
+            raise CheckpointCorruptError(f"{path} holds no tensors; give a DoSSR checkpoint")
+
+    def read(self, key: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(key)
+        return tensor
+
+
+class _TorchSource:
+    def __init__(self, path: Path, head: bytes) -> None:
+        zipped = head[:4] == b"PK\x03\x04"  # torch before 1.6 wrote a bare pickle, which cannot be mapped
+        if not zipped and head[:1] != b"\x80":
+            raise CheckpointCorruptError(
+                f"{path} is neither a torch checkpoint nor safetensors (it begins with {head[:4]!r}); "
+                "download it again, or give another file"
+            )
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        except pickle.UnpicklingError as error:
+            if "truncated" in str(error) or "Ran out of input" in str(error):
+                raise _corrupt(path, error) from error
+            raise UnsafeCheckpointError(
+                f"{path} holds {_refused(error)}, expected tensors only, and reading it could execute code; "
+                "re-save it as safetensors where you trust it"
+            ) from error
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError, AssertionError, IndexError) as error:
+            raise _corrupt(path, error) from error
+        for _ in range(2):
+            if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+                loaded = loaded["state_dict"]
+        tensors = loaded if isinstance(loaded, Mapping) else {}
+        self._tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
+        if not self._tensors:
+            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
+        self.shapes = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
+
+    def read(self, key: str) -> Tensor:
+        return self._tensors[key]
+
+
+def _corrupt(path: Path, error: Exception) -> CheckpointCorruptError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return CheckpointCorruptError(f"{path} is truncated or damaged ({reason}); download or copy it again")
+
+
+def _refused(error: Exception) -> str:
+    """What the restricted unpickler stopped at."""
+    words = str(error).replace("`", " ").split()
+    for before, word in zip(words, words[1:], strict=False):
+        if before in ("GLOBAL", "global:") or (before == "Unsupported" and word not in ("global:", "operand")):
+            return f"the object {word.strip('.,')}"
+    return "objects other than tensors"
