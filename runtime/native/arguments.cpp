@@ -1,0 +1,111 @@
+#include "arguments.h"
+
+#include <cmath>
+
+namespace nb = nanobind;
+
+namespace dossr {
+namespace {
+
+[[noreturn]] void wrong_value(const std::string& text) { throw nb::value_error(text.c_str()); }
+
+std::string class_name(nb::handle value) { return nb::cast<std::string>(nb::str(value.type().attr("__name__"))); }
+
+// The value as a Python int, through __index__: floats and strings are refused.
+nb::object index_of(const char* name, nb::handle value) {
+    nb::object number = nb::steal(PyNumber_Index(value.ptr()));
+    if (number.is_valid()) return number;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+    PyErr_Clear();
+    throw nb::type_error((std::string(name) + ": expected an integer, got " + class_name(value)).c_str());
+}
+
+std::string text_of(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
+
+}  // namespace
+
+void require_dtype(const char* name, const Tensor& tensor, Dtype dtype) {
+    if (tensor.dtype() == dtype) return;
+    throw nb::type_error(
+        (std::string(name) + ": expected dtype " + info(dtype).name + ", got " + tensor.describe()).c_str());
+}
+
+void require_float32(const char* name, const Tensor& tensor, const Shape& shape) {
+    require_dtype(name, tensor, Dtype::float32);
+    if (tensor.shape() != shape) {
+        wrong_value(std::string(name) + ": expected " + describe("float32", shape) + ", got " + tensor.describe());
+    }
+}
+
+void require_rank(const char* name, const Tensor& tensor, std::size_t rank, const char* layout) {
+    if (tensor.shape().size() != rank) {
+        wrong_value(std::string(name) + ": expected the layout " + layout + ", got " + tensor.describe());
+    }
+}
+
+void require_apart(const Named& written, std::initializer_list<Named> others) {
+    for (const Named& other : others) {
+        if (overlap(written.tensor.data(), written.tensor.nbytes(), other.tensor.data(), other.tensor.nbytes())) {
+            wrong_value(std::string(written.name) + " is written and must not share memory with " + other.name);
+        }
+    }
+}
+
+void require_apart(const Named& written, const char* name, const ForeignArray& other) {
+    if (overlap(written.tensor.data(), written.tensor.nbytes(), other.lowest(), other.span())) {
+        wrong_value(std::string(written.name) + " is written and must not share memory with " + name);
+    }
+}
+
+std::int64_t integer(const char* name, nb::handle value, std::int64_t low, std::int64_t high) {
+    const nb::object number = index_of(name, value);
+    int overflow = 0;
+    const long long result = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (overflow != 0 || result < low || result > high) {
+        wrong_value(std::string(name) + ": expected " + std::to_string(low) + " to " + std::to_string(high) +
+                    ", got " + text_of(number));
+    }
+    return result;
+}
+
+std::uint64_t seed_bits(nb::handle value) {
+    const nb::object number = index_of("seed", value);
+    int overflow = 0;
+    const long long small = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (overflow == 0) return static_cast<std::uint64_t>(small);
+    if (overflow > 0) {
+        const unsigned long long large = PyLong_AsUnsignedLongLong(number.ptr());
+        if (!PyErr_Occurred()) return large;
+        PyErr_Clear();
+    }
+    wrong_value("seed: expected -2**63 to 2**64 - 1, got " + text_of(number));
+}
+
+float coefficient(const char* name, double value) {
+    const float rounded = static_cast<float>(value);
+    if (!std::isfinite(rounded)) {
+        wrong_value(std::string(name) + ": expected a number that is finite in float32, got " + std::to_string(value));
+    }
+    return rounded;
+}
+
+Shape shape_of(nb::handle sequence) {
+    const bool text = PyUnicode_Check(sequence.ptr()) || PyBytes_Check(sequence.ptr());
+    if (text || !PySequence_Check(sequence.ptr())) {
+        throw nb::type_error(("shape: expected a sequence of integers, got " + class_name(sequence)).c_str());
+    }
+    const Py_ssize_t sides = PySequence_Size(sequence.ptr());
+    if (sides < 0) throw nb::python_error();
+    if (static_cast<std::size_t>(sides) > kMaxRank) {
+        wrong_value("shape: at most " + std::to_string(kMaxRank) + " sides, got " + std::to_string(sides));
+    }
+    Shape shape;
+    for (Py_ssize_t i = 0; i < sides; ++i) {
+        const nb::object side = nb::steal(PySequence_GetItem(sequence.ptr(), i));
+        if (!side.is_valid()) throw nb::python_error();
+        shape.push_back(integer("shape", side, 0, INT64_MAX));
+    }
+    return shape;
+}
+
+}  // namespace dossr

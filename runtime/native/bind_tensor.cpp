@@ -1,0 +1,110 @@
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <cstring>
+#include <optional>
+
+#include "arguments.h"
+#include "bindings.h"
+#include "dlpack.h"
+#include "foreign.h"
+#include "tensor_export.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace dossr {
+namespace {
+
+Tensor make_tensor(nb::handle shape, const std::string& dtype) {
+    const DtypeInfo* found = find_dtype(dtype);
+    if (found == nullptr) {
+        throw nb::value_error(("dtype: expected one of " + dtype_names() + ", got '" + dtype + "'").c_str());
+    }
+    return Tensor(shape_of(shape), found->dtype);
+}
+
+nb::tuple shape_tuple(const Tensor& tensor) {
+    nb::list sides;
+    for (const std::int64_t side : tensor.shape()) sides.append(side);
+    return nb::tuple(sides);
+}
+
+void copy_from(const Tensor& target, nb::handle object) {
+    const ForeignArray source(object, "obj");
+    if (source.dtype() != target.dtype() || source.shape() != target.shape()) {
+        const std::string text = "copy_from: the tensor is " + target.describe() + ", obj is " + source.describe();
+        if (source.dtype() != target.dtype()) throw nb::type_error(text.c_str());
+        throw nb::value_error(text.c_str());
+    }
+    nb::gil_scoped_release released;
+    if (!overlap(target.data(), target.nbytes(), source.lowest(), source.span())) {
+        source.copy_to(target.data());
+    } else if (source.contiguous()) {
+        std::memmove(target.data(), source.data(), static_cast<std::size_t>(target.nbytes()));
+    } else {
+        const Tensor apart(target.shape(), target.dtype());
+        source.copy_to(apart.data());
+        std::memcpy(target.data(), apart.data(), static_cast<std::size_t>(target.nbytes()));
+    }
+}
+
+Tensor tensor_from(nb::handle object) {
+    const ForeignArray source(object, "obj");
+    Tensor tensor(source.shape(), source.dtype());
+    nb::gil_scoped_release released;
+    source.copy_to(tensor.data());
+    return tensor;
+}
+
+nb::object to_dlpack(const Tensor& tensor, nb::handle stream, nb::handle max_version, nb::handle dl_device,
+                     std::optional<bool> copy) {
+    if (!stream.is_none()) throw nb::buffer_error("__dlpack__: stream must be None for memory of the CPU");
+    if (!dl_device.is_none()) {
+        nb::tuple device;
+        std::int64_t type = 0, id = 0;
+        if (!nb::try_cast(dl_device, device) || nb::len(device) != 2 || !nb::try_cast(device[0], type) ||
+            !nb::try_cast(device[1], id)) {
+            throw nb::type_error("__dlpack__: dl_device must be a tuple of two integers");
+        }
+        if (type != dlpack::kCpu || id != 0) {
+            throw nb::buffer_error("__dlpack__: the memory is on the CPU, dl_device must be (1, 0)");
+        }
+    }
+    std::int64_t major = 0;
+    if (!max_version.is_none()) {
+        nb::tuple version;
+        if (!nb::try_cast(max_version, version) || nb::len(version) != 2 || !nb::try_cast(version[0], major)) {
+            throw nb::type_error("__dlpack__: max_version must be a tuple of two integers");
+        }
+    }
+    if (!copy.value_or(false)) return dlpack_capsule(tensor, major >= 1, false);
+    const Tensor duplicate(tensor.shape(), tensor.dtype());
+    std::memcpy(duplicate.data(), tensor.data(), static_cast<std::size_t>(tensor.nbytes()));
+    return dlpack_capsule(duplicate, major >= 1, true);
+}
+
+}  // namespace
+
+void bind_tensor(nb::module_& module) {
+    nb::class_<Tensor>(module, "Tensor", nb::type_slots(tensor_buffer_slots), nb::is_final())
+        .def(nb::new_(&make_tensor), "shape"_a, "dtype"_a = "float32")
+        .def_prop_ro("shape", &shape_tuple)
+        .def_prop_ro("dtype", [](const Tensor& tensor) { return info(tensor.dtype()).name; })
+        .def_prop_ro("size", &Tensor::size)
+        .def_prop_ro("nbytes", &Tensor::nbytes)
+        .def_prop_ro("ptr", [](const Tensor& tensor) { return reinterpret_cast<std::uintptr_t>(tensor.data()); })
+        .def_prop_ro("device", [](const Tensor&) { return "cpu"; })
+        .def("fill", &Tensor::fill, "value"_a)
+        .def("copy_from", &copy_from, "obj"_a.none())
+        .def("slice", [](const Tensor& tensor, nb::handle index) {
+                 return tensor.slice(integer("index", index, INT64_MIN, INT64_MAX));
+             }, "index"_a)
+        .def("__dlpack__", &to_dlpack, nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(),
+             "dl_device"_a = nb::none(), "copy"_a = nb::none())
+        .def("__dlpack_device__", [](const Tensor&) { return nb::make_tuple(dlpack::kCpu, 0); })
+        .def("__repr__", [](const Tensor& tensor) { return "Tensor(" + tensor.describe() + ")"; });
+    module.def("tensor_from", &tensor_from, "obj"_a.none());
+}
+
+}  // namespace dossr

@@ -1,0 +1,18 @@
+// 8-bit interleaved pixels to float planes in [0, 1], padded right and bottom by reflection.
+#pragma once
+
+#include <cstdint>
+
+namespace dossr {
+
+// Pixels of 3 or more channels, of which the first three are read; strides in bytes, of any sign.
+struct PixelSource {
+    const std::uint8_t* data;
+    std::int64_t height, width;
+    std::int64_t row_stride, column_stride, channel_stride;
+};
+
+// out: contiguous [3, height, width] with height >= source.height >= 1 and width >= source.width >= 1.
+void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width);
+
+}  // namespace dossr

@@ -1,0 +1,20 @@
+#include "arguments.h"
+#include "bindings.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+NB_MODULE(_native, module) {
+    module.attr("__version__") = DOSSR_VERSION;
+    dossr::bind_tensor(module);
+    dossr::bind_noise(module);
+    dossr::bind_sampler(module);
+    dossr::bind_image(module);
+    module.def("num_threads", &dossr::num_threads);
+    module.def("set_num_threads", [](nb::handle n) {
+        dossr::set_num_threads(static_cast<int>(dossr::integer("n", n, 1, 1024)));
+    }, "n"_a);
+    module.def("_set_simd", &dossr::set_simd, "allowed"_a);
+}

@@ -1,0 +1,80 @@
+#include "solver_step.h"
+
+#include <atomic>
+
+#include "parallel.h"
+#include "simd.h"
+
+namespace dossr {
+namespace {
+
+template <int order, bool noisy>
+DOSSR_INLINE std::uint32_t step_range(const SolverArrays& arrays, const PredictionWeights& weights,
+                                      const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
+    float* __restrict const x = arrays.x;
+    float* __restrict const newest = arrays.predictions[0];
+    const float* __restrict const output = arrays.output;
+    const float* __restrict const x0_hat = arrays.x0_hat;
+    const float* __restrict const previous = arrays.predictions[1];
+    const float* __restrict const before = arrays.predictions[2];
+    const float* __restrict const noise = arrays.noise;
+    const PredictionWeights w = weights;
+    const UpdateWeights u = update;
+    std::uint32_t bad = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+        const float p = predict(w, x[i], output[i], x0_hat[i]);
+        float next = fma_rn(u.predictions[0], p, fma_rn(u.x0_hat, x0_hat[i], mul_rn(u.x, x[i])));
+        if (order > 1) next = fma_rn(u.predictions[1], previous[i], next);
+        if (order > 2) next = fma_rn(u.predictions[2], before[i], next);
+        if (noisy) next = fma_rn(u.noise, noise[i], next);
+        newest[i] = p;
+        x[i] = next;
+        bad |= not_finite(next);
+    }
+    return bad;
+}
+
+using Step = std::uint32_t (*)(const SolverArrays&, const PredictionWeights&, const UpdateWeights&, std::int64_t,
+                               std::int64_t);
+
+template <int order, bool noisy>
+std::uint32_t step_baseline(const SolverArrays& arrays, const PredictionWeights& weights, const UpdateWeights& update,
+                            std::int64_t begin, std::int64_t end) {
+    return step_range<order, noisy>(arrays, weights, update, begin, end);
+}
+
+#if DOSSR_X86_DISPATCH
+template <int order, bool noisy>
+DOSSR_AVX2 std::uint32_t step_avx2(const SolverArrays& arrays, const PredictionWeights& weights,
+                                   const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
+    return step_range<order, noisy>(arrays, weights, update, begin, end);
+}
+#endif
+
+template <int order, bool noisy>
+Step choose() {
+#if DOSSR_X86_DISPATCH
+    if (use_avx2()) return step_avx2<order, noisy>;
+#endif
+    return step_baseline<order, noisy>;
+}
+
+template <int order>
+Step choose(bool noisy) {
+    return noisy ? choose<order, true>() : choose<order, false>();
+}
+
+}  // namespace
+
+bool solver_step(const SolverArrays& arrays, PredictionWeights prediction, UpdateWeights update,
+                 std::int64_t count) noexcept {
+    const bool noisy = arrays.noise != nullptr;
+    const Step step = arrays.order == 1 ? choose<1>(noisy) : arrays.order == 2 ? choose<2>(noisy) : choose<3>(noisy);
+    std::atomic<std::uint32_t> bad{0};
+    parallel_for(count, kParallelGrain, [&](std::int64_t begin, std::int64_t end) {
+        bad.fetch_or(step(arrays, prediction, update, begin, end), std::memory_order_relaxed);
+    });
+    return bad == 0;
+}
+
+}  // namespace dossr

@@ -1,0 +1,16 @@
+// Tensor for other libraries: Python's buffer protocol and DLPack. Both keep the memory alive.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include "tensor.h"
+
+namespace dossr {
+
+// Type slots of the buffer protocol, for nb::class_<Tensor>.
+extern PyType_Slot tensor_buffer_slots[];
+
+// A capsule named "dltensor_versioned" (version 1.0) or "dltensor". Needs the GIL only for the capsule itself.
+nanobind::object dlpack_capsule(const Tensor& tensor, bool versioned, bool copied);
+
+}  // namespace dossr
