@@ -43,7 +43,7 @@ class OnnxRuntime:
         path = bundle.path(entry.lowered.get(self.name, entry.file))
         check_external_paths(path, bundle.folder)
         session_options = ort.SessionOptions()
-        session_options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
+        session_options.intra_op_num_threads = settings.threads or _usable_cores()
         session_options.log_severity_level = _LOG_ERRORS_ONLY
         providers = [(provider, options)]
         if provider != PROVIDERS["cpu"]:
@@ -99,6 +99,13 @@ class _OnnxRuntimeCall:
             raise EngineError(
                 f"ONNX Runtime failed in graph {self._graph}: {error}; if memory ran out, take a smaller image"
             ) from error
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on; ONNX Runtime's own default counts the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def import_onnxruntime() -> Any:

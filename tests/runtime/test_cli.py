@@ -191,7 +191,7 @@ def test_debug_shows_the_traceback(photo, tmp_path):
 
 def test_ctrl_c_stops_cleanly(bundle, tmp_path):
     photo = tmp_path / "large.png"
-    Image.effect_noise((640, 360), 50).convert("RGB").save(photo)
+    Image.effect_noise((1600, 1200), 50).convert("RGB").save(photo)
     command = [sys.executable, "-m", "runtime", photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--steps", "499"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     time.sleep(3)
