@@ -89,15 +89,18 @@ class Architecture:
     text: TextArchitecture | None
 
 
-def read_architecture(shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH) -> Architecture:
-    """The architecture from the shapes of the weights under their official keys.
+def read_architecture(
+    shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH, *, with_text: bool = True
+) -> Architecture:
+    """The architecture from the shapes of the weights under their official keys; `with_text` False passes over a text
+    tower.
 
     Raises:
         CheckpointKeysError: keys are missing that each DoSSR checkpoint has.
         ConfigError: the head width does not divide the channels, or a network's form is not supported.
     """
     text = None
-    if any(key.startswith(official.TEXT) for key in shapes):
+    if with_text and any(key.startswith(official.TEXT) for key in shapes):
         vocabulary, width = _shape(shapes, f"{official.TEXT}token_embedding.weight")
         text = TextArchitecture(
             width=width,

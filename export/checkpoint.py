@@ -6,6 +6,7 @@ more than one network is in memory. Weights of any floating type come out as flo
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,12 @@ import safetensors
 import torch
 from torch import Tensor
 
-from export.errors import CheckpointCorruptError, CheckpointKeysError, CheckpointNotFoundError, UnsafeCheckpointError
+from export.errors import (
+    CheckpointCorruptError,
+    CheckpointKeysError,
+    CheckpointNotFoundError,
+    UnsafeCheckpointError,
+)
 
 UNET = "model.diffusion_model."
 CONTROLNET = "control_model."
@@ -61,7 +67,7 @@ IGNORED_PREFIXES = {
 class TensorSource(Protocol):
     """Tensors by key, read when asked for."""
 
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int, ...]]
 
     def read(self, key: str) -> Tensor:
         """The tensor of that key, as stored."""
@@ -96,18 +102,19 @@ class Checkpoint:
         """Every tensor under the prefix, keys without it, float32."""
         return {key.removeprefix(prefix): self.tensor(key) for key in self.keys if key.startswith(prefix)}
 
-    def check_all_used(self, used: Iterable[str]) -> None:
-        """Refuses keys that neither a graph takes nor `IGNORED` names.
+    def check_all_used(self, used: Iterable[str], also_ignored: tuple[str, ...] = ()) -> None:
+        """Refuses keys that neither a graph takes nor `IGNORED` or a prefix names.
 
         Raises:
             CheckpointKeysError: names up to three of them.
         """
         known = set(used) | IGNORED.keys()
-        left = [k for k in self.keys if k not in known and not k.startswith(tuple(IGNORED_PREFIXES))]
+        ignored = (*IGNORED_PREFIXES, *also_ignored)
+        left = [k for k in self.keys if k not in known and not k.startswith(ignored)]
         if left:
             raise CheckpointKeysError(
-                f"{self.path.name} holds {len(left)} keys that no part of DoSSR takes ({some(left)}); give the --config "
-                "that belongs to it, or remove them if they are not part of the model"
+                f"{self.path.name} holds {len(left)} keys that no part of DoSSR takes ({some(left)}); give the "
+                "--config that belongs to it, or remove them if they are not part of the model"
             )
 
 
@@ -150,8 +157,12 @@ def some(keys: Iterable[str]) -> str:
 class _SafetensorsSource:
     def __init__(self, path: Path) -> None:
         try:
-            self._file: Any = safetensors.safe_open(path, framework="pt")
-            self.shapes = {key: tuple(self._file.get_slice(key).get_shape()) for key in self._file.keys()}  # noqa: SIM118
+            opened: Any = safetensors.safe_open(path, framework="pt")
+            self._file = opened
+            keys = list(self._file.keys())
+            self.shapes: dict[str, tuple[int, ...]] = {
+                k: tuple(self._file.get_slice(k).get_shape()) for k in keys
+            }
         except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
             raise _corrupt(path, error) from error
         if not self.shapes:
@@ -187,8 +198,12 @@ class _TorchSource:
         tensors = loaded if isinstance(loaded, Mapping) else {}
         self._tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
         if not self._tensors:
-            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
+            raise CheckpointCorruptError(
+                f"{path} holds no tensors under string keys; give a DoSSR checkpoint"
+            )
+        self.shapes: dict[str, tuple[int, ...]] = {
+            key: tuple(tensor.shape) for key, tensor in self._tensors.items()
+        }
 
     def read(self, key: str) -> Tensor:
         return self._tensors[key]
@@ -202,7 +217,9 @@ def _corrupt(path: Path, error: Exception) -> CheckpointCorruptError:
 def _refused(error: Exception) -> str:
     """What the restricted unpickler stopped at."""
     words = str(error).replace("`", " ").split()
-    for before, word in zip(words, words[1:], strict=False):
-        if before in ("GLOBAL", "global:") or (before == "Unsupported" and word not in ("global:", "operand")):
+    for before, word in itertools.pairwise(words):
+        if before in ("GLOBAL", "global:") or (
+            before == "Unsupported" and word not in ("global:", "operand")
+        ):
             return f"the object {word.strip('.,')}"
     return "objects other than tensors"

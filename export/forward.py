@@ -55,7 +55,7 @@ class BakedCrossAttention(nn.Module):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B,N,C] to [B,heads,N,C/heads]."""
-    return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -154,7 +154,8 @@ def spatial_attention(attention: Any, x: Tensor) -> Tensor:
     tokens = attention.group_norm(x).flatten(2).transpose(1, 2)
     q, k, v = (to(tokens).unsqueeze(1) for to in (attention.to_q, attention.to_k, attention.to_v))
     attended = functional.scaled_dot_product_attention(q, k, v).squeeze(1)
-    return x + attention.to_out[0](attended).transpose(1, 2).unflatten(2, x.shape[2:])
+    result: Tensor = x + attention.to_out[0](attended).transpose(1, 2).reshape(x.shape)
+    return result
 
 
 def _vae_middle(middle: Any, x: Tensor) -> Tensor:
@@ -170,7 +171,9 @@ def _pairs(level: Any) -> list[tuple[Any, Any]]:
 
 def _block(residual: Any, transformer: Any, x: Tensor, embedding: Tensor) -> Tensor:
     x = residual(x, embedding)
-    return x if transformer is None else transformer(x, return_dict=False)[0]
+    if transformer is not None:
+        x = transformer(x, return_dict=False)[0]
+    return x
 
 
 def _upsample(level: Any, x: Tensor) -> Tensor:

@@ -38,13 +38,18 @@ def _settings(arch: UNetArchitecture) -> dict[str, Any]:
     }
 
 
+def _untyped(library: Any) -> Any:
+    """diffusers has no annotations."""
+    return library
+
+
 def create_unet(arch: UNetArchitecture) -> nn.Module:
     """An empty UNet on the meta device."""
     with quietly(), torch.device("meta"):
-        from diffusers import UNet2DConditionModel
+        import diffusers
 
         up = tuple("CrossAttnUpBlock2D" if used else "UpBlock2D" for used in reversed(arch.attention))
-        module: nn.Module = UNet2DConditionModel(
+        module: nn.Module = _untyped(diffusers).UNet2DConditionModel(
             out_channels=arch.out_channels, up_block_types=up, **_settings(arch)
         )
     return module
@@ -53,9 +58,9 @@ def create_unet(arch: UNetArchitecture) -> nn.Module:
 def create_controlnet(arch: UNetArchitecture) -> nn.Module:
     """An empty ControlNet on the meta device, without diffusers' embedding of the hint: ours is a latent."""
     with quietly(), torch.device("meta"):
-        from diffusers import ControlNetModel
+        import diffusers
 
-        module: nn.Module = ControlNetModel(**_settings(arch))
+        module: nn.Module = _untyped(diffusers).ControlNetModel(**_settings(arch))
     del module.controlnet_cond_embedding
     return module
 
@@ -64,9 +69,9 @@ def create_vae(arch: VaeArchitecture) -> nn.Module:
     """An empty autoencoder on the meta device."""
     levels = len(arch.channels)
     with quietly(), torch.device("meta"):
-        from diffusers import AutoencoderKL
+        import diffusers
 
-        module: nn.Module = AutoencoderKL(
+        module: nn.Module = _untyped(diffusers).AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             block_out_channels=arch.channels,
@@ -168,7 +173,8 @@ def encoders_equal(checkpoint: Checkpoint) -> bool:
     own = [key for key in checkpoint.keys if key.startswith(official.CONDITION_ENCODER)]
     return all(
         torch.equal(
-            checkpoint.tensor(key), checkpoint.tensor(official.VAE + key.removeprefix(official.CONDITION_ENCODER))
+            checkpoint.tensor(key),
+            checkpoint.tensor(official.VAE + key.removeprefix(official.CONDITION_ENCODER)),
         )
         for key in own
     )

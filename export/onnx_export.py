@@ -27,7 +27,11 @@ TRACED = (2, 16, 24)
 
 
 def export_graph(
-    module: nn.Module, spec: GraphSpec, axes: Mapping[str, AxisRange], folder: Path, static: tuple[int, int] | None
+    module: nn.Module,
+    spec: GraphSpec,
+    axes: Mapping[str, AxisRange],
+    folder: Path,
+    static: tuple[int, int] | None,
 ) -> Path:
     """Writes `folder/model.onnx` with its weights beside it.
 
@@ -61,7 +65,9 @@ def export_graph(
     clean(model)
     for values, tensors in ((model.graph.input, spec.inputs), (model.graph.output, spec.outputs)):
         if [v.name for v in values] != [t.name for t in tensors]:
-            raise AssertionError(f"{spec.name} has {[v.name for v in values]}, expected {[t.name for t in tensors]}")
+            raise AssertionError(
+                f"{spec.name} has {[v.name for v in values]}, expected {[t.name for t in tensors]}"
+            )
         if static is None:
             for value, tensor in zip(values, tensors, strict=True):
                 _name_axes(value, tensor)
@@ -72,7 +78,9 @@ def export_graph(
 def _dynamic_shapes(spec: GraphSpec, axes: Mapping[str, AxisRange]) -> tuple[Any, ...]:
     """torch.export's form of the spec: each axis a multiple of one unknown, in the order of the inputs."""
     unknowns = {
-        name: torch.export.Dim(f"{name}_units", min=axes[name].min // axes[name].multiple, max=_units(axes[name]))
+        name: torch.export.Dim(
+            f"{name}_units", min=axes[name].min // axes[name].multiple, max=_units(axes[name])
+        )
         for name in spec.axes
     }
     shapes: list[Any] = []
@@ -84,7 +92,9 @@ def _dynamic_shapes(spec: GraphSpec, axes: Mapping[str, AxisRange]) -> tuple[Any
                 factor = axes[axis].multiple * numerator // denominator
                 dims[position] = factor * unknowns[axis] if factor > 1 else unknowns[axis]
         shapes.append(dims or None)
-    plain = [s for t, s in zip(spec.inputs, shapes, strict=True) if not t.name.removeprefix("control_").isdigit()]
+    plain = [
+        s for t, s in zip(spec.inputs, shapes, strict=True) if not t.name.removeprefix("control_").isdigit()
+    ]
     starred = tuple(shapes[len(plain) :])
     return (*plain, starred) if starred else tuple(plain)
 

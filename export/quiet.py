@@ -8,7 +8,16 @@ import os
 import warnings
 from collections.abc import Iterator
 
-_LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnx", "diffusers", "transformers")
+_LOGGERS = (
+    "torch",
+    "torch.onnx",
+    "torch.export",
+    "onnxscript",
+    "onnx_ir",
+    "onnx",
+    "diffusers",
+    "transformers",
+)
 
 
 @contextlib.contextmanager

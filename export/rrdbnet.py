@@ -21,8 +21,10 @@ class DenseBlock(nn.Module):
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
-        for i in range(4):
-            setattr(self, f"conv{i + 1}", nn.Conv2d(features + i * growth, growth, 3, padding=1))
+        self.conv1 = nn.Conv2d(features, growth, 3, padding=1)
+        self.conv2 = nn.Conv2d(features + growth, growth, 3, padding=1)
+        self.conv3 = nn.Conv2d(features + 2 * growth, growth, 3, padding=1)
+        self.conv4 = nn.Conv2d(features + 3 * growth, growth, 3, padding=1)
         self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +70,9 @@ class RRDBNet(nn.Module):
         features = self.conv_first(image)
         features = features + self.conv_body(self.body(features))
         for convolution in (self.conv_up1, self.conv_up2):
-            features = _activate(convolution(functional.interpolate(features, scale_factor=2, mode="nearest")))
+            features = _activate(
+                convolution(functional.interpolate(features, scale_factor=2, mode="nearest"))
+            )
         result: Tensor = self.conv_last(_activate(self.conv_hr(features)))
         return result
 

@@ -18,19 +18,19 @@ from export import forward
 from export.architecture import UNetArchitecture
 
 
-class _Graph(nn.Module):
+class Graph(nn.Module):
     """A module that knows the type of its weights."""
 
     dtype = torch.float32
 
-    def half(self) -> _Graph:
+    def half(self) -> Graph:
         """Casts the weights, in place."""
         super().half()
         self.dtype = torch.float16
         return self
 
 
-class Preprocess(_Graph):
+class Preprocess(Graph):
     """RRDBNet: image [B,3,h,w] to [B,3,4h,4w], both in [0,1]."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Preprocess(_Graph):
         return enlarged.float().clamp(0.0, 1.0)
 
 
-class Encode(_Graph):
+class Encode(Graph):
     """The autoencoder's posterior: image [B,3,8H,8W] in [0,1] to mean and standard deviation [B,4,H,W]."""
 
     def __init__(self, vae: nn.Module, scale_factor: float) -> None:
@@ -59,7 +59,7 @@ class Encode(_Graph):
         return mean * self.scale_factor, std * self.scale_factor
 
 
-class Condition(_Graph):
+class Condition(Graph):
     """The condition's own encoder, its mode: image [B,3,8H,8W] in [0,1] to [B,4,H,W]."""
 
     def __init__(self, vae: nn.Module, scale_factor: float) -> None:
@@ -73,7 +73,7 @@ class Condition(_Graph):
         return moments.chunk(2, dim=1)[0] * self.scale_factor
 
 
-class Decode(_Graph):
+class Decode(Graph):
     """The autoencoder's decoder: latent [B,4,H,W] to image [B,3,8H,8W], about [0,1], not clamped."""
 
     def __init__(self, vae: nn.Module, scale_factor: float) -> None:
@@ -87,7 +87,7 @@ class Decode(_Graph):
         return (image + 1.0) * 0.5
 
 
-class ControlNet(_Graph):
+class ControlNet(Graph):
     """latent, condition [B,4,H,W], timestep [1], control_scale [1] to every control, times control_scale.
 
     The prompt's embedding [1,77,D] is baked when the module is built.
@@ -99,7 +99,9 @@ class ControlNet(_Graph):
         self.network = network
         self._frequencies = forward.frequencies(arch.channels[0])  # not a buffer: it stays float32
 
-    def controls(self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor) -> list[Tensor]:
+    def controls(
+        self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor
+    ) -> list[Tensor]:
         """The controls in the weights' type."""
         embedding = _embed_time(self.network, timestep, self._frequencies, self.dtype)
         both = torch.cat([latent, condition], dim=1).to(self.dtype)
@@ -114,7 +116,7 @@ class ControlNet(_Graph):
         return tuple(c.float() for c in self.controls(latent, condition, timestep, control_scale))
 
 
-class UNet(_Graph):
+class UNet(Graph):
     """latent [B,4,H,W], timestep [1] and the controls to output [B,4,H,W]."""
 
     def __init__(self, network: nn.Module, arch: UNetArchitecture, context: Tensor) -> None:
@@ -135,7 +137,7 @@ class UNet(_Graph):
         return self.predict(latent, timestep, [control.to(self.dtype) for control in controls])
 
 
-class Denoise(_Graph):
+class Denoise(Graph):
     """ControlNet and UNet in one: latent, condition [B,4,H,W], timestep [1], control_scale [1] to output [B,4,H,W]."""
 
     def __init__(self, controlnet: ControlNet, unet: UNet) -> None:

@@ -1,0 +1,127 @@
+"""`python -m export.build`: a checkpoint in, a bundle out. Only parses and calls; the work is `export.bundle.build`."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from engines import BACKENDS, ENGINES
+from engines.bundle import Precision
+from engines.cli import Parser, run_command
+from engines.errors import EngineUnavailableError, SettingsError
+from engines.graphs import LATENT_MULTIPLE
+from export.errors import CheckpointNotFoundError
+
+PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
+"""What the network may predict; `solvers` knows the same names."""
+
+
+def parser() -> Parser:
+    """The command line's options."""
+    p = Parser(
+        prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs."
+    )
+    p.add_argument("--checkpoint", type=Path, help="official .ckpt or .safetensors file")
+    p.add_argument(
+        "--config", type=Path, help="official YAML of its architecture (default: read off the weights)"
+    )
+    p.add_argument(
+        "--context",
+        type=Path,
+        help="safetensors with the prompt's embedding (default: from the text encoder)",
+    )
+    p.add_argument(
+        "--precision", choices=[str(x) for x in Precision], default=str(Precision.FP16), help="of the graphs"
+    )
+    p.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/dossr-PRECISION)")
+    p.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="whose engines to build beside the ONNX graphs"
+    )
+    p.add_argument("--split-controlnet", action="store_true", help="export ControlNet and UNet as two graphs")
+    p.add_argument(
+        "--static",
+        metavar="HxW",
+        type=static_shape,
+        help="fix the shape, in latent pixels (1/8 of the result)",
+    )
+    p.add_argument(
+        "--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts"
+    )
+    p.add_argument(
+        "--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)"
+    )
+    p.add_argument("--quiet", action="store_true", help="show no progress")
+    return p
+
+
+def static_shape(text: str) -> tuple[int, int]:
+    """(H, W) from "64x96".
+
+    Raises:
+        SettingsError: not two multiples of 8.
+    """
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    sides = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(sides) < LATENT_MULTIPLE or any(side % LATENT_MULTIPLE for side in sides):
+        raise SettingsError(
+            f"--static is {text!r}, expected HxW in latent pixels, both multiples of {LATENT_MULTIPLE}; "
+            "a 512x512 result is --static 64x64"
+        )
+    return sides
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses and builds."""
+    args = parser().parse_args(argv)
+    if args.engine != "auto" and args.engine not in BACKENDS:
+        raise EngineUnavailableError(
+            f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
+            "onnxruntime"
+        )
+    if args.checkpoint is None:
+        raise CheckpointNotFoundError(
+            "no checkpoint was given and no demo checkpoint ships yet; pass --checkpoint model.ckpt"
+        )
+    from export.bundle import (
+        BuildSettings,
+        build,
+    )  # torch takes seconds to import: usage errors need not wait
+    from export.progress import Progress, Silent
+
+    settings = BuildSettings(
+        checkpoint=args.checkpoint,
+        config=args.config,
+        context=args.context,
+        precision=Precision(args.precision),
+        out=args.out or Path("bundles") / f"dossr-{args.precision}",
+        split_controlnet=args.split_controlnet,
+        static=args.static,
+        prediction=args.prediction,
+        t1=args.t1,
+    )
+    if args.quiet:
+        build(settings, Silent())
+    else:
+        with Progress(sys.stderr) as progress:
+            build(settings, progress)
+    if args.engine == "auto" and "tensorrt" not in BACKENDS:
+        print(
+            "NOTE: no TensorRT engines were built (this version has none yet); the bundle holds ONNX graphs for ONNX "
+            "Runtime",
+            file=sys.stderr,
+        )
+    print(settings.out)
+    return 0
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # leaves through the same clean-up as Ctrl-C
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run_command(main))

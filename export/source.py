@@ -1,0 +1,98 @@
+"""All that an export takes, opened and checked before any work. In: paths and settings. Out: a `Source`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from engines.bundle import Manifest, Schedule
+from export import checkpoint as official
+from export.architecture import DEFAULT_HEAD_WIDTH, Architecture, check_same, read_architecture
+from export.checkpoint import Checkpoint, open_checkpoint, some
+from export.config import read_config
+from export.context import compute_context, read_context
+from export.errors import CheckpointKeysError, ConfigError
+from export.modules import all_needed_keys, encoders_equal
+from export.schedule import check_schedule
+
+_SCALE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint whose every key is accounted for, and what belongs to it."""
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    schedule: Schedule
+    scale_factor: float
+    context: Tensor
+    """The prompt's embedding [1,77,D] float32."""
+    separate_condition: bool
+    """Whether the condition's encoder differs from the autoencoder's."""
+
+
+def open_source(
+    checkpoint_path: Path,
+    config_path: Path | None,
+    context_path: Path | None,
+    *,
+    t1: int | None = None,
+    prediction: str = Manifest.prediction,
+) -> Source:
+    """Opens and checks everything; the text tower runs here where no context is given.
+
+    Raises:
+        CheckpointNotFoundError, CheckpointCorruptError, UnsafeCheckpointError, CheckpointKeysError: the checkpoint.
+        ConfigError: the config, or an option against config and weights.
+        ContextError: the prompt's embedding.
+    """
+    checkpoint = open_checkpoint(checkpoint_path)
+    config = None if config_path is None else read_config(config_path)
+    head_width = DEFAULT_HEAD_WIDTH if config is None else config.architecture.unet.head_width
+    architecture = read_architecture(checkpoint.shapes, head_width, with_text=context_path is None)
+    schedule, scale_factor = Schedule(), Manifest.scale_factor
+    if config is not None:
+        check_same(config.architecture, architecture)
+        schedule, scale_factor = config.schedule, config.scale_factor
+        if config.parameterization == "v" and prediction != "v":
+            raise ConfigError(
+                f"the config says parameterization v, --prediction is {prediction}; give --prediction v"
+            )
+    _check_keys(checkpoint, architecture)
+    if "scale_factor" in checkpoint.keys:
+        found = float(checkpoint.tensor("scale_factor"))
+        if abs(found - scale_factor) > _SCALE_TOLERANCE:
+            raise ConfigError(
+                f"the checkpoint's scale_factor is {found:.5f}, the config's {scale_factor}; correct the config"
+            )
+    width = architecture.unet.context_width
+    schedule = check_schedule(checkpoint, schedule, t1)
+    return Source(
+        checkpoint=checkpoint,
+        architecture=architecture,
+        schedule=schedule,
+        scale_factor=scale_factor,
+        context=compute_context(checkpoint, architecture)
+        if context_path is None
+        else read_context(context_path, width),
+        separate_condition=not encoders_equal(checkpoint),
+    )
+
+
+def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> None:
+    needed = {key for keys in all_needed_keys(arch, arch.text).values() for key in keys}
+    if missing := needed - checkpoint.keys.keys():
+        raise CheckpointKeysError(
+            f"{checkpoint.path.name} lacks {len(missing)} keys ({some(missing)}); give a complete DoSSR checkpoint and "
+            "the --config that belongs to it"
+        )
+    if arch.text is None:
+        unused = ("cond_stage_model.",)  # --context replaces the text tower
+    else:
+        unused = (
+            f"{official.TEXT}transformer.resblocks.{arch.text.layers - 1}.",
+        )  # the last block is not run
+    checkpoint.check_all_used(needed, unused)

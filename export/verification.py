@@ -1,0 +1,132 @@
+"""Whether a graph computes what the network computes. In: an ONNX file and the fp32 module's answers. Out: figures, or
+an error.
+
+Every graph runs on ONNX Runtime's CPU provider at sizes and a batch that it was not traced at, on random inputs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engines.bundle import Precision
+from engines.graphs import GraphSpec
+from engines.ort import import_onnxruntime
+from export.errors import ExportVerificationError
+from export.samples import random_inputs, sizes
+
+CASES = ((1, 24, 16, 499.0), (3, 8, 32, 37.0))
+"""Batch, height and width of the latent, and timestep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a precision may differ by."""
+
+    deviation: float
+    """Largest max|difference| / std of the reference."""
+    cosine: float
+    """Smallest cosine of the angle between the two outputs."""
+
+
+GATES = {
+    # fp32: summation order alone differs; three orders of magnitude above what is measured would still be a bug
+    Precision.FP32: Gate(deviation=1e-4, cosine=0.9999),
+    # fp16: 11 bits of mantissa in weights and activations through some hundred layers
+    Precision.FP16: Gate(deviation=2e-2, cosine=0.9999),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """One case: inputs, and the fp32 module's outputs, by name."""
+
+    label: str
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+
+def expectations(module: nn.Module, spec: GraphSpec, static: tuple[int, int] | None) -> list[Expectation]:
+    """The fp32 module's answers, to be taken before it is cast; of the static size alone where there is one."""
+    cases = CASES if static is None else tuple((1, *static, timestep) for *_, timestep in CASES)
+    found = []
+    for seed, (batch, height, width, timestep) in enumerate(cases, start=1):
+        inputs = random_inputs(spec, sizes(batch, height, width), timestep=timestep, seed=seed)
+        with torch.inference_mode():
+            result = module(*inputs.values())
+        outputs = result if isinstance(result, tuple) else (result,)
+        found.append(
+            Expectation(
+                label=f"{batch}x{height}x{width}",
+                inputs=inputs,
+                outputs={t.name: o for t, o in zip(spec.outputs, outputs, strict=True)},
+            )
+        )
+    return found
+
+
+def verify(
+    path: Path, spec: GraphSpec, expected: Sequence[Expectation], precision: Precision
+) -> dict[str, Any]:
+    """Runs an ONNX file on every case.
+
+    Returns:
+        `deviation` (largest max|difference|/std), `cosine` (smallest), `difference` (largest absolute), `cases`.
+
+    Raises:
+        ExportVerificationError: NaN, infinity, or a figure beyond its gate.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    figures = {"deviation": 0.0, "cosine": 1.0, "difference": 0.0}
+    names = [t.name for t in spec.outputs]
+    for case in expected:
+        results = session.run(names, {name: value.numpy() for name, value in case.inputs.items()})
+        for name, result in zip(names, results, strict=True):
+            where = f"{spec.name}.{name} at {case.label} ({path.name})"
+            figures = _compare(torch.from_numpy(result), case.outputs[name], figures, GATES[precision], where)
+    return {**{k: float(f"{v:.6g}") for k, v in figures.items()}, "cases": [case.label for case in expected]}
+
+
+def _compare(
+    result: Tensor, reference: Tensor, worst: dict[str, float], gate: Gate, where: str
+) -> dict[str, float]:
+    advice = "report it with the versions of torch, onnxscript and onnxruntime"
+    if not torch.isfinite(reference).all():
+        raise ExportVerificationError(
+            f"{where}: the fp32 torch module itself gives NaN or infinity; the checkpoint's weights are damaged, "
+            "download it again"
+        )
+    if not torch.isfinite(result).all():
+        raise ExportVerificationError(
+            f"{where} holds NaN or infinity, expected finite numbers; use --precision fp32"
+        )
+    if result.shape != reference.shape:
+        raise ExportVerificationError(
+            f"{where} has shape {list(result.shape)}, expected {list(reference.shape)}; {advice}"
+        )
+    a, b = result.double().flatten(), reference.double().flatten()
+    difference = float((a - b).abs().max())
+    spread = max(float(b.std()), 1e-6 * float(b.abs().max()), 1e-30)
+    deviation = difference / spread
+    cosine = float(a @ b / (a.norm() * b.norm()).clamp_min(1e-30)) if difference else 1.0
+    if deviation > gate.deviation or cosine < gate.cosine:
+        raise ExportVerificationError(
+            f"{where} differs from the fp32 torch module by {deviation:.2e} standard deviations, cosine {cosine:.6f}; "
+            f"at most {gate.deviation:.0e} and at least {gate.cosine} are accepted; {advice}"
+        )
+    return {
+        "deviation": max(worst["deviation"], deviation),
+        "cosine": min(worst["cosine"], cosine),
+        "difference": max(worst["difference"], difference),
+    }
