@@ -9,7 +9,7 @@ namespace {
 
 [[noreturn]] void wrong_value(const std::string& text) { throw nb::value_error(text.c_str()); }
 
-std::string class_name(nb::handle value) { return nb::cast<std::string>(nb::str(value.type().attr("__name__"))); }
+std::string class_name(nb::handle value) { return nb::str(value.type().attr("__name__")).c_str(); }
 
 // The value as a Python int, through __index__: floats and strings are refused.
 nb::object index_of(const char* name, nb::handle value) {
@@ -20,9 +20,14 @@ nb::object index_of(const char* name, nb::handle value) {
     throw nb::type_error((std::string(name) + ": expected an integer, got " + class_name(value)).c_str());
 }
 
-std::string text_of(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
+std::string text_of(nb::handle value) { return nb::repr(value).c_str(); }
 
 }  // namespace
+
+const Tensor& tensor_in(const char* name, nb::handle item) {
+    if (nb::isinstance<Tensor>(item) && nb::inst_ready(item)) return *nb::inst_ptr<Tensor>(item);
+    throw nb::type_error((std::string(name) + ": expected a Tensor, got " + class_name(item)).c_str());
+}
 
 void require_dtype(const char* name, const Tensor& tensor, Dtype dtype) {
     if (tensor.dtype() == dtype) return;
@@ -89,21 +94,40 @@ float coefficient(const char* name, double value) {
     return rounded;
 }
 
+std::vector<nb::object> items_of(const char* name, nb::handle sequence, std::int64_t most) {
+    const Py_ssize_t count = PySequence_Check(sequence.ptr()) ? PySequence_Size(sequence.ptr()) : -1;
+    if (count < 0) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+        PyErr_Clear();
+        throw nb::type_error((std::string(name) + ": expected a sequence, got " + class_name(sequence)).c_str());
+    }
+    if (count > most) {
+        wrong_value(std::string(name) + ": expected at most " + std::to_string(most) + " items, got " +
+                    std::to_string(count));
+    }
+    std::vector<nb::object> items;
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        items.push_back(nb::steal(PySequence_GetItem(sequence.ptr(), i)));
+        if (!items.back().is_valid()) throw nb::python_error();
+    }
+    return items;
+}
+
+double number(const char* name, nb::handle value) {
+    const double result = PyFloat_AsDouble(value.ptr());
+    if (result == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+        PyErr_Clear();
+        throw nb::type_error((std::string(name) + ": expected a number, got " + class_name(value)).c_str());
+    }
+    return result;
+}
+
 Shape shape_of(nb::handle sequence) {
-    const bool text = PyUnicode_Check(sequence.ptr()) || PyBytes_Check(sequence.ptr());
-    if (text || !PySequence_Check(sequence.ptr())) {
-        throw nb::type_error(("shape: expected a sequence of integers, got " + class_name(sequence)).c_str());
-    }
-    const Py_ssize_t sides = PySequence_Size(sequence.ptr());
-    if (sides < 0) throw nb::python_error();
-    if (static_cast<std::size_t>(sides) > kMaxRank) {
-        wrong_value("shape: at most " + std::to_string(kMaxRank) + " sides, got " + std::to_string(sides));
-    }
     Shape shape;
-    for (Py_ssize_t i = 0; i < sides; ++i) {
-        const nb::object side = nb::steal(PySequence_GetItem(sequence.ptr(), i));
-        if (!side.is_valid()) throw nb::python_error();
-        shape.push_back(integer("shape", side, 0, INT64_MAX));
+    for (const nb::object& side : items_of("shape", sequence, kMaxRank)) {
+        const std::string name = "shape[" + std::to_string(shape.size()) + "]";
+        shape.push_back(integer(name.c_str(), side, 0, INT64_MAX));
     }
     return shape;
 }

@@ -5,11 +5,16 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
+#include <vector>
 
 #include "foreign.h"
 #include "tensor.h"
 
 namespace dossr {
+
+// An item of a sequence as a Tensor; throws nb::type_error for anything else.
+const Tensor& tensor_in(const char* name, nanobind::handle item);
 
 // Throws nb::type_error unless the tensor has that dtype.
 void require_dtype(const char* name, const Tensor& tensor, Dtype dtype);
@@ -37,7 +42,14 @@ std::uint64_t seed_bits(nanobind::handle value);
 // A coefficient as float32; throws nb::value_error when it is not finite there.
 float coefficient(const char* name, double value);
 
-// A sequence of integers of any size; throws nb::type_error for anything else.
+// The items of a sequence, by index and not by iteration, so that there are `most` at the most; throws nb::type_error for
+// what is no sequence, nb::value_error for more items.
+std::vector<nanobind::object> items_of(const char* name, nanobind::handle sequence, std::int64_t most);
+
+// A float; throws nb::type_error for what is no number.
+double number(const char* name, nanobind::handle value);
+
+// A sequence of integers of 0 or more; errors as of items_of() and integer().
 Shape shape_of(nanobind::handle sequence);
 
 }  // namespace dossr

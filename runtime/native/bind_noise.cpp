@@ -57,10 +57,11 @@ void fill_torch(TorchCpuGenerator& generator, const Tensor& out) {
 }  // namespace
 
 void bind_noise(nb::module_& module) {
-    module.def("philox_4x32_10", &philox_words, "counter"_a, "key"_a);
-    module.def("philox_normal", &fill_philox, "out"_a, "seed"_a, "draw"_a, "y0"_a = 0, "x0"_a = 0);
+    module.def("philox_4x32_10", &philox_words, "counter"_a.none(), "key"_a.none());
+    module.def("philox_normal", &fill_philox, "out"_a, "seed"_a.none(), "draw"_a.none(),
+               "y0"_a.none() = 0, "x0"_a.none() = 0);
     nb::class_<TorchCpuGenerator>(module, "TorchCpuGenerator", nb::is_final())
-        .def(nb::new_([](nb::handle seed) { return new TorchCpuGenerator(seed_bits(seed)); }), "seed"_a)
+        .def(nb::new_([](nb::handle seed) { return new TorchCpuGenerator(seed_bits(seed)); }), "seed"_a.none())
         .def("normal", &fill_torch, "out"_a);
 }
 

@@ -1,6 +1,3 @@
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
-
 #include "arguments.h"
 #include "bindings.h"
 #include "solver_step.h"
@@ -32,37 +29,39 @@ bool start_latent(const Tensor& x, const Tensor& x0_hat, const Tensor& mean, con
                  noise_start.as<float>(), hat, z, x.size());
 }
 
-bool step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, const std::vector<const Tensor*>& predictions,
-          const Tensor* noise, double p_x, double p_out, double p_hat, double c_x, double c_hat,
-          const std::vector<double>& c_p, double c_z) {
-    if (c_p.empty() || c_p.size() > 3 || predictions.size() < c_p.size()) {
+bool step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::handle predictions, const Tensor* noise,
+          double p_x, double p_out, double p_hat, double c_x, double c_hat, nb::handle c_p, double c_z) {
+    const std::vector<nb::object> weights = items_of("c_p", c_p, 3);
+    const std::vector<nb::object> ring = items_of("predictions", predictions, 16);
+    if (weights.empty() || ring.size() < weights.size()) {
         throw nb::value_error(("c_p: expected 1 to 3 numbers and a prediction for each, got " +
-                               std::to_string(c_p.size()) + " and " + std::to_string(predictions.size()) +
-                               " predictions")
+                               std::to_string(weights.size()) + " and " + std::to_string(ring.size()) + " predictions")
                                   .c_str());
     }
     require_dtype("x", x, Dtype::float32);
     require_float32("output", output, x.shape());
     require_float32("x0_hat", x0_hat, x.shape());
     SolverArrays arrays{x.as<float>(), output.as<float>(), x0_hat.as<float>(), {}, nullptr,
-                        static_cast<int>(c_p.size())};
+                        static_cast<int>(weights.size())};
     UpdateWeights update{coefficient("c_x", c_x), coefficient("c_hat", c_hat), coefficient("c_z", c_z), {}};
-    for (std::size_t i = 0; i < c_p.size(); ++i) {
-        if (predictions[i] == nullptr) throw nb::type_error("predictions: expected Tensors, got None");
-        const std::string name = "predictions[" + std::to_string(i) + "]";
-        require_float32(name.c_str(), *predictions[i], x.shape());
-        require_apart({"x", x}, {{name.c_str(), *predictions[i]}});
-        if (i > 0) require_apart({"predictions[0]", *predictions[0]}, {{name.c_str(), *predictions[i]}});
-        arrays.predictions[i] = predictions[i]->as<float>();
-        update.predictions[i] = coefficient("c_p", c_p[i]);
+    const Tensor& newest = tensor_in("predictions[0]", ring[0]);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        const std::string place = "[" + std::to_string(i) + "]";
+        const std::string name = "predictions" + place, weight = "c_p" + place;
+        const Tensor& prediction = tensor_in(name.c_str(), ring[i]);
+        require_float32(name.c_str(), prediction, x.shape());
+        require_apart({"x", x}, {{name.c_str(), prediction}});
+        if (i > 0) require_apart({"predictions[0]", newest}, {{name.c_str(), prediction}});
+        arrays.predictions[i] = prediction.as<float>();
+        update.predictions[i] = coefficient(weight.c_str(), number(weight.c_str(), weights[i]));
     }
     require_apart({"x", x}, {{"output", output}, {"x0_hat", x0_hat}});
-    require_apart({"predictions[0]", *predictions[0]}, {{"output", output}, {"x0_hat", x0_hat}});
+    require_apart({"predictions[0]", newest}, {{"output", output}, {"x0_hat", x0_hat}});
     if (c_z != 0.0) {
         if (noise == nullptr) throw nb::value_error("noise: expected a Tensor because c_z is not 0, got None");
         require_float32("noise", *noise, x.shape());
         require_apart({"x", x}, {{"noise", *noise}});
-        require_apart({"predictions[0]", *predictions[0]}, {{"noise", *noise}});
+        require_apart({"predictions[0]", newest}, {{"noise", *noise}});
         arrays.noise = noise->as<float>();
     }
     const PredictionWeights prediction{coefficient("p_x", p_x), coefficient("p_out", p_out),
@@ -76,8 +75,8 @@ bool step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, const std
 void bind_sampler(nb::module_& module) {
     module.def("start", &start_latent, "x"_a, "x0_hat"_a, "latent_mean"_a, "latent_std"_a, "noise_posterior"_a,
                "noise_start"_a, "c_hat"_a, "c_z"_a);
-    module.def("solver_step", &step, "x"_a, "output"_a, "x0_hat"_a, "predictions"_a, "noise"_a.none(), "p_x"_a,
-               "p_out"_a, "p_hat"_a, "c_x"_a, "c_hat"_a, "c_p"_a, "c_z"_a);
+    module.def("solver_step", &step, "x"_a, "output"_a, "x0_hat"_a, "predictions"_a.none(), "noise"_a.none(),
+               "p_x"_a, "p_out"_a, "p_hat"_a, "c_x"_a, "c_hat"_a, "c_p"_a.none(), "c_z"_a);
 }
 
 }  // namespace dossr

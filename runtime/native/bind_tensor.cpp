@@ -88,7 +88,7 @@ nb::object to_dlpack(const Tensor& tensor, nb::handle stream, nb::handle max_ver
 
 void bind_tensor(nb::module_& module) {
     nb::class_<Tensor>(module, "Tensor", nb::type_slots(tensor_buffer_slots), nb::is_final())
-        .def(nb::new_(&make_tensor), "shape"_a, "dtype"_a = "float32")
+        .def(nb::new_(&make_tensor), "shape"_a.none(), "dtype"_a = "float32")
         .def_prop_ro("shape", &shape_tuple)
         .def_prop_ro("dtype", [](const Tensor& tensor) { return info(tensor.dtype()).name; })
         .def_prop_ro("size", &Tensor::size)
@@ -99,7 +99,7 @@ void bind_tensor(nb::module_& module) {
         .def("copy_from", &copy_from, "obj"_a.none())
         .def("slice", [](const Tensor& tensor, nb::handle index) {
                  return tensor.slice(integer("index", index, INT64_MIN, INT64_MAX));
-             }, "index"_a)
+             }, "index"_a.none())
         .def("__dlpack__", &to_dlpack, nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(),
              "dl_device"_a = nb::none(), "copy"_a = nb::none())
         .def("__dlpack_device__", [](const Tensor&) { return nb::make_tuple(dlpack::kCpu, 0); })

@@ -64,7 +64,7 @@ ForeignArray::ForeignArray(nb::handle object, const char* name) {
         read_dlpack(object, name);
     } else {
         throw nb::type_error((std::string(name) + ": expected an object with the buffer protocol or DLPack, got " +
-                              nb::cast<std::string>(nb::str(object.type().attr("__name__"))))
+                              nb::str(object.type().attr("__name__")).c_str())
                                  .c_str());
     }
 }

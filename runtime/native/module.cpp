@@ -7,6 +7,8 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 NB_MODULE(_native, module) {
+    // What a caller's globals hold at exit is no leak of ours, and their standard error is not ours to write to.
+    nb::set_leak_warnings(false);
     module.attr("__version__") = DOSSR_VERSION;
     dossr::bind_tensor(module);
     dossr::bind_noise(module);
@@ -15,6 +17,6 @@ NB_MODULE(_native, module) {
     module.def("num_threads", &dossr::num_threads);
     module.def("set_num_threads", [](nb::handle n) {
         dossr::set_num_threads(static_cast<int>(dossr::integer("n", n, 1, 1024)));
-    }, "n"_a);
+    }, "n"_a.none());
     module.def("_set_simd", &dossr::set_simd, "allowed"_a);
 }

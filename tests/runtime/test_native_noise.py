@@ -216,7 +216,7 @@ def test_one_generator_on_many_threads_gives_each_value_once() -> None:
         ((Tensor((1, 1, 2, 2)), 0, 2**32), ValueError, "draw"),
         ((Tensor((1, 1, 2, 2)), 0, 0, 2**32 - 1), ValueError, "y0"),
         ((Tensor((1, 1, 2, 2)), 0, 0, 0, -1), ValueError, "x0"),
-        ((None, 0, 0), TypeError, ""),
+        ((None, 0, 0), TypeError, "incompatible"),
     ],
 )
 def test_refused(arguments: tuple[int, ...], error: type[Exception], text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from runtime._native import Tensor, tensor_from
 
@@ -24,7 +25,7 @@ def test_memory_is_zeroed_aligned_and_shared(dtype: str, shape: tuple[int, ...])
     assert (tensor.shape, tensor.dtype, tensor.size, tensor.nbytes) == (shape, dtype, expected.size, expected.nbytes)
     assert tensor.ptr % 64 == 0
     assert tensor.device == "cpu"
-    for view in (np.asarray(tensor), np.from_dlpack(tensor), torch.from_dlpack(tensor).numpy()):
+    for view in (np.asarray(tensor), np.from_dlpack(tensor), from_dlpack(tensor).numpy()):
         assert view.shape == shape
         assert view.dtype == expected.dtype
         assert not view.any()
@@ -44,17 +45,17 @@ def test_writes_through_every_view_land_in_the_tensor() -> None:
     tensor = Tensor((2, 2))
     np.asarray(tensor)[0, 0] = 1
     np.from_dlpack(tensor)[0, 1] = 2
-    torch.from_dlpack(tensor)[1, 0] = 3
-    memoryview(tensor)[1, 1] = 4.0
+    from_dlpack(tensor)[1, 0] = 3
+    memoryview(tensor).cast("B").cast("f")[3] = 4.0
     assert np.asarray(tensor).tolist() == [[1, 2], [3, 4]]
 
 
 def test_views_keep_the_memory_alive() -> None:
     views: list[Any] = []
-    for wrap in (np.asarray, np.from_dlpack, torch.from_dlpack, memoryview):
+    for wrap in (np.asarray, np.from_dlpack, from_dlpack, memoryview):
         tensor = Tensor((1 << 16,))
         tensor.fill(7)
-        views.append(wrap(tensor.slice(5) if wrap is None else tensor))
+        views.append(wrap(tensor))
         del tensor
     gc.collect()
     Tensor((1 << 16,)).fill(9)
@@ -135,7 +136,7 @@ def test_copies_from_any_strides(dtype: str) -> None:
         np.broadcast_to(whole[0], (4, 6, 7)),
     )
     for view in views:
-        sources = [view, memoryview(view)]
+        sources: list[Any] = [view, memoryview(view.data)]
         if min(view.strides) >= 0:
             sources.append(torch.from_numpy(view.copy()).clone())
             sources.append(torch.from_numpy(whole).permute(2, 0, 1) if view is whole else torch.from_numpy(view.copy()))
@@ -151,7 +152,9 @@ def test_copies_from_any_strides(dtype: str) -> None:
 
 def test_copies_from_objects_of_the_standard_library() -> None:
     assert np.asarray(tensor_from(b"abc")).tolist() == [97, 98, 99]
-    assert np.asarray(tensor_from(((ctypes.c_float * 3) * 2)((1, 2, 3), (4, 5, 6)))).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert np.asarray(
+        tensor_from(((ctypes.c_float * 3) * 2).from_buffer_copy(np.arange(1, 7, dtype=np.float32).tobytes()))
+    ).tolist() == [[1, 2, 3], [4, 5, 6]]
     assert np.asarray(tensor_from(ctypes.c_double(2.5))).tolist() == 2.5
     assert tensor_from(Tensor((2, 3), "int64")).shape == (2, 3)
 
@@ -184,7 +187,7 @@ def test_copy_from_names_both_sides() -> None:
         (np.zeros(3, [("a", "f4"), ("b", "f4")]), TypeError, "'T{"),
         (torch.zeros(3, dtype=torch.bfloat16), TypeError, "16 bits"),
         (torch.zeros(3, requires_grad=True), BufferError, "grad"),
-        (torch.zeros(3, device="meta"), Exception, ""),
+        (torch.zeros(3, device="meta"), (BufferError, RuntimeError, ValueError), "meta|device"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -233,22 +236,21 @@ def test_a_released_view_is_refused() -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "error", "text"),
     [
-        ((-1,), "float32", ValueError, "shape: expected 0 to .*-1"),
+        ((-1,), "float32", ValueError, r"shape\[0\]: expected 0 to .*-1"),
         ((2**62, 2**62), "float32", MemoryError, "address space"),
         ((0, 2**62, 2**62), "float32", MemoryError, "address space"),
         ((2**60,), "float64", MemoryError, "address space"),
         ((2**50,), "uint8", MemoryError, "no memory for uint8"),
-        ((2**64,), "uint8", ValueError, "shape: expected 0 to"),
-        ((1,) * 17, "uint8", ValueError, "at most 16"),
-        ((1.0,), "uint8", TypeError, "shape: expected an integer, got float"),
+        ((2**64,), "uint8", ValueError, r"shape\[0\]: expected 0 to"),
+        ((1,) * 17, "uint8", ValueError, "shape: expected at most 16 .*17"),
+        ((1.0,), "uint8", TypeError, r"shape\[0\]: expected an integer, got float"),
         (("a",), "uint8", TypeError, "got str"),
-        ("12", "uint8", TypeError, "got str"),
-        (b"12", "uint8", TypeError, "got bytes"),
+        ("12", "uint8", TypeError, r"shape\[0\]: expected an integer, got str"),
         (None, "uint8", TypeError, "got NoneType"),
         (5, "uint8", TypeError, "got int"),
-        ({1: 2}, "uint8", (TypeError, KeyError), ""),
+        ({1: 2}, "uint8", TypeError, "got dict"),
         ((1,), "bfloat16", ValueError, "dtype: expected one of float32"),
-        ((1,), None, TypeError, ""),
+        ((1,), None, TypeError, "incompatible"),
     ],
 )
 def test_shapes_and_dtypes_that_are_refused(shape: Any, dtype: Any, error: Any, text: str) -> None:
@@ -259,11 +261,14 @@ def test_shapes_and_dtypes_that_are_refused(shape: Any, dtype: Any, error: Any, 
 def test_a_tensor_cannot_be_made_hollow_or_twice() -> None:
     tensor = Tensor((3,))
     view = np.asarray(tensor)
-    tensor.__init__((1 << 20,))  # type: ignore[misc]  # what it does is what is tested
+    tensor.__init__((1 << 20,))
     assert tensor.shape == (3,)
     view[:] = 4
     assert np.asarray(tensor).tolist() == [4, 4, 4]
-    with pytest.raises(TypeError):
-        Tensor.__new__(Tensor)  # type: ignore[call-arg]
-    with pytest.raises(TypeError):
+    hollow = Tensor.__new__(Tensor)
+    with pytest.raises(BufferError, match="never initialised"):
+        memoryview(hollow)
+    with pytest.warns(RuntimeWarning, match="uninitialized"), pytest.raises(TypeError):
+        hollow.slice(0)
+    with pytest.raises(TypeError, match="prohibits subclassing"):
         type("Derived", (Tensor,), {})

@@ -1,0 +1,237 @@
+"""The C++ kernels. In: `Tensor`s. Out: the same `Tensor`s, written in place. Imports neither NumPy nor torch.
+
+Everywhere: tensors are C-contiguous host memory, NCHW. Results are the same bits on every x86-64 and arm64 processor
+and for any number of threads. The GIL is released while a kernel runs, and any number of Python threads may call at
+once, as long as none writes what another reads. An argument of the wrong type or dtype is a TypeError, one of the wrong
+shape, range or memory a ValueError; the text names the argument, what it was and what was expected.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+from typing_extensions import CapsuleType
+
+__version__: str
+
+@final
+class Tensor:
+    """Host memory with a shape and a dtype; 64-byte aligned, C-contiguous, zeroed, of a fixed address.
+
+    Supports the buffer protocol (writable) and DLPack (0 and 1.0, writable): `numpy.from_dlpack(t)`, `numpy.asarray(t)`
+    and `torch.from_dlpack(t)` share its memory and keep it alive.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: str = "float32") -> None:
+        """At most 16 sides of 0 or more; dtype "float32", "uint8", "float16", "int64" or "float64".
+
+        Raises:
+            ValueError: a negative side, too many sides, an unknown dtype.
+            TypeError: the shape is no sequence of integers.
+            MemoryError: so much memory cannot be had, or addressed.
+        """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def ptr(self) -> int:
+        """Address of the first element; valid as long as this tensor lives."""
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+
+    def fill(self, value: float) -> None:
+        """Sets every element, rounded once to the dtype; float16 overflows to infinity.
+
+        Raises:
+            ValueError: an integer dtype, and the value is no integer or out of its range.
+        """
+
+    def copy_from(self, obj: object) -> None:
+        """Copies an array with the buffer protocol or DLPack; any strides, and it may overlap this tensor.
+
+        Raises:
+            TypeError: obj has neither protocol, or another dtype (big-endian is another dtype).
+            ValueError: obj has another shape; the text names both.
+            BufferError: obj is not in memory that a CPU reads, or does not give its memory away.
+        """
+
+    def slice(self, index: int) -> Tensor:
+        """The index-th item of the leading axis (negative: from the end); shares memory and keeps it alive.
+
+        Raises:
+            IndexError: there is no such item.
+            ValueError: the tensor has no axes.
+        """
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType:
+        """A versioned capsule when max_version is (1, 0) or more, else a legacy one; a copy when copy is True.
+
+        Raises:
+            BufferError: a stream, or a device other than (1, 0), was asked for.
+        """
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Always (1, 0): the CPU."""
+
+def tensor_from(obj: object) -> Tensor:
+    """A copy of an array with the buffer protocol or DLPack, of its shape and dtype.
+
+    Errors as of `Tensor.copy_from` and `Tensor`.
+    """
+
+def philox_4x32_10(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """One block of Philox 4x32-10 (Salmon et al., SC 2011); all words in 0..2**32 - 1."""
+
+def philox_normal(out: Tensor, seed: int, draw: int, y0: int = 0, x0: int = 0) -> None:
+    """Standard normals into float32 [B, C, H, W], the same for every item of the batch.
+
+    The value at (c, y, x) depends on (seed, draw, c, y0 + y, x0 + x) alone: it is that of words 0 and 1 of
+    philox_4x32_10((x0 + x, y0 + y, c, draw), (seed low, seed high)) by Box-Muller. |value| <= 6.77, never NaN.
+
+    Args:
+        out: written.
+        seed: -2**63..2**64 - 1, taken modulo 2**64.
+        draw: 0..2**32 - 1, which of a run's random tensors this is.
+        y0, x0: position of out's corner in the whole; y0 + H and x0 + W at most 2**32.
+    """
+
+@final
+class TorchCpuGenerator:
+    """The stream of normals that torch.manual_seed(seed) and torch.randn(...) on a CPU give in float32, to 5e-6.
+
+    One generator serves one caller at a time; others wait.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """Seed of -2**63..2**64 - 1, of which the low 32 bits count, as in PyTorch."""
+
+    def normal(self, out: Tensor) -> None:
+        """Fills a float32 tensor of any shape with what torch.randn(out.shape) would return next.
+
+        As in PyTorch, a tensor of fewer than 16 elements is drawn in another way than a larger one. (That way goes
+        through the C library's sine, so the last bit may differ between systems.)
+        """
+
+def start(
+    x: Tensor,
+    x0_hat: Tensor,
+    latent_mean: Tensor,
+    latent_std: Tensor,
+    noise_posterior: Tensor,
+    noise_start: Tensor,
+    c_hat: float,
+    c_z: float,
+) -> bool:
+    """Samples the posterior and makes the first latent; all tensors float32 of one shape.
+
+        x0_hat = latent_mean + latent_std * noise_posterior        (written)
+        x      = c_hat * x0_hat + c_z * noise_start                (written)
+
+    x and x0_hat may share memory with no other argument. Coefficients are rounded to float32.
+
+    Returns:
+        Whether every x is finite.
+    """
+
+def solver_step(
+    x: Tensor,
+    output: Tensor,
+    x0_hat: Tensor,
+    predictions: Sequence[Tensor],
+    noise: Tensor | None,
+    p_x: float,
+    p_out: float,
+    p_hat: float,
+    c_x: float,
+    c_hat: float,
+    c_p: Sequence[float],
+    c_z: float,
+) -> bool:
+    """One row of a `solvers.Plan` in one pass, in float32 with fused multiply-adds; all tensors of one shape.
+
+        p  = p_x * x + p_out * output + p_hat * x0_hat             (written to predictions[0])
+        x <- c_x * x + c_hat * x0_hat + sum(c_p[i] * predictions[i]) + c_z * noise
+
+    Args:
+        x: the latent; read and written.
+        output: what the network predicted.
+        x0_hat: the posterior's sample.
+        predictions: newest first, at least as many as c_p has numbers; those beyond are not looked at.
+        noise: fresh noise; None is allowed, and a tensor is not read, when c_z is 0.
+        p_x, p_out, p_hat, c_x, c_hat, c_z: finite in float32.
+        c_p: 1 to 3 numbers, newest first.
+
+    x and predictions[0] may share memory with no other argument.
+
+    Returns:
+        Whether every new x is finite.
+    """
+
+def image_to_planar(src: object, out: Tensor) -> None:
+    """8-bit pixels to planes in [0, 1], padded right and bottom.
+
+    Args:
+        src: uint8 [h, w, 3] or [h, w, 4] (the fourth channel is ignored), h and w of 1 or more, any strides; an object
+            with the buffer protocol or DLPack.
+        out: float32 [1, 3, H, W], H >= h, W >= w; written: value / 255, and beyond the image its reflection about the
+            last row and column, which are not repeated; folded back as often as needed, a side of 1 replicated.
+    """
+
+def planar_to_image(src: Tensor, out: Tensor) -> bool:
+    """Planes to 8-bit pixels, cropped to the top-left corner.
+
+    Args:
+        src: float32 [1, 3, H, W].
+        out: uint8 [h, w, 3], h <= H, w <= W; written: clamped to [0, 1], times 255 in float32, rounded half to even.
+
+    Returns:
+        Whether all values within the crop were finite. Those that were not (NaN, infinities) are written as 0.
+    """
+
+def wavelet_fix(content: Tensor, style: Tensor) -> None:
+    """content += blur^5(style - content): keeps content's high frequencies, takes style's low ones.
+
+    Args:
+        content: float32 [B, C, H, W]; read and written. H and W of any size.
+        style: float32 of the same shape.
+
+    The blur has five levels, 3x3 binomials of dilation 1, 2, 4, 8, 16 with replicated borders. Needs memory for two
+    planes [H, W] meanwhile (MemoryError when there is none). Source: the wavelet color fix of StableSR and DoSSR.
+    """
+
+def adain_fix(content: Tensor, style: Tensor) -> None:
+    """Gives each plane of content the mean and standard deviation of style's plane.
+
+    Args:
+        content: float32 [B, C, H, W]; read and written.
+        style: float32 of the same shape.
+
+    Variances are unbiased, with 1e-5 added; that of a single pixel counts as 0. Statistics are taken in float64.
+    Source: adaptive instance normalisation (Huang and Belongie, 2017) as StableSR and DoSSR use it.
+    """
+
+def num_threads() -> int:
+    """Threads that a kernel may use, the caller's included; at first the cores this process may run on."""
+
+def set_num_threads(n: int) -> None:
+    """Sets num_threads, 1..1024, for all kernels of this process. Changes no result."""
+
+def _set_simd(allowed: bool) -> bool:
+    """For tests: allows (default) or forbids the AVX2 loops. Returns whether they now run. Changes no result."""

@@ -1,0 +1,148 @@
+"""image_to_planar and planar_to_image against NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from runtime import _native
+from runtime._native import Tensor, image_to_planar, planar_to_image, tensor_from
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def pixels(height: int, width: int, channels: int = 3) -> Bytes:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def planar(source: object, height: int, width: int) -> npt.NDArray[np.float32]:
+    out = Tensor((1, 3, height, width))
+    out.fill(float("nan"))
+    image_to_planar(source, out)
+    return np.asarray(out)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("size", "padded"),
+    [
+        ((1, 1), (1, 1)),
+        ((1, 1), (16, 16)),
+        ((1, 5), (16, 16)),
+        ((2, 3), (16, 32)),
+        ((16, 16), (16, 16)),
+        ((17, 30), (32, 32)),
+        ((3, 2), (3, 64)),
+        ((300, 401), (304, 416)),
+    ],
+)
+def test_values_and_reflection(size: tuple[int, int], padded: tuple[int, int], channels: int) -> None:
+    image = pixels(*size, channels)
+    expected = (image[:, :, :3].astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
+    # NumPy folds as often as needed; it replicates a side of 1, too.
+    widths = ((0, 0), (0, 0), (0, padded[0] - size[0]), (0, padded[1] - size[1]))
+    expected = np.pad(expected, widths, mode="reflect")
+    np.testing.assert_array_equal(planar(image, *padded), expected)
+
+
+def test_any_strides_and_any_exporter() -> None:
+    image = pixels(20, 24)
+    for view in (image[::-1], image[:, ::-2], image.transpose(1, 0, 2), image[3:9, 5:6, ::-1], image[..., ::-1]):
+        height, width, _ = view.shape
+        expected = (view.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
+        np.testing.assert_array_equal(planar(view, height, width), expected)
+    expected = planar(image, 32, 32).copy()
+    flat = (((ctypes.c_ubyte * 3) * 24) * 20).from_buffer_copy(image.tobytes())
+    for source in (tensor_from(image), torch.from_numpy(image), memoryview(image.data), flat):
+        np.testing.assert_array_equal(planar(source, 32, 32), expected)
+
+
+@pytest.mark.parametrize("simd", [True, False])
+@pytest.mark.parametrize(("size", "padded"), [((1, 1), (1, 1)), ((5, 7), (16, 16)), ((300, 513), (304, 528))])
+def test_back_to_pixels(size: tuple[int, int], padded: tuple[int, int], simd: bool) -> None:
+    values = (np.random.default_rng(0).random((1, 3, *padded)) * 1.5 - 0.25).astype(np.float32)
+    out = Tensor((*size, 3), "uint8")
+    _native._set_simd(simd)
+    assert planar_to_image(tensor_from(values), out)
+    _native._set_simd(True)
+    expected = np.rint(np.clip(values[0, :, : size[0], : size[1]], 0, 1) * np.float32(255)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(np.asarray(out), expected.astype(np.uint8))
+
+
+def test_rounding_is_half_to_even_and_nothing_wraps() -> None:
+    values = np.array([0.5 / 255, 1.5 / 255, 2.5 / 255, 0.5, -0.0, 1.0, 1.0000001, 3e38, -3e38, 0.99999994], np.float32)
+    out = Tensor((1, 10, 3), "uint8")
+    assert planar_to_image(tensor_from(np.broadcast_to(values, (1, 3, 1, 10))), out)
+    expected = np.rint(np.clip(values, 0, 1) * np.float32(255)).astype(np.uint8)
+    assert np.asarray(out)[0, :, 1].tolist() == expected.tolist() == [0, 2, 2, 128, 0, 255, 255, 255, 0, 255]
+
+
+def test_round_trip_of_every_byte() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    planes, out = Tensor((1, 3, 16, 16)), Tensor((16, 16, 3), "uint8")
+    image_to_planar(image, planes)
+    assert planar_to_image(planes, out)
+    np.testing.assert_array_equal(np.asarray(out), image)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_becomes_0_and_is_reported(bad: float) -> None:
+    values = np.full((1, 3, 4, 5), 0.8, np.float32)
+    out = Tensor((3, 4, 3), "uint8")
+    values[0, 1, 3, 0] = values[0, 2, 0, 4] = bad
+    assert planar_to_image(tensor_from(values), out), "outside the crop nothing is looked at"
+    values[0, 1, 2, 3] = bad
+    assert not planar_to_image(tensor_from(values), out)
+    expected = np.full((3, 4, 3), 204)
+    expected[2, 3, 1] = 0
+    assert np.asarray(out).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "error", "text"),
+    [
+        (pixels(3, 3), Tensor((1, 3, 2, 3)), ValueError, r"out: .*uint8 \[3, 3, 3\].*\[1, 3, 2, 3\]"),
+        (pixels(3, 3), Tensor((2, 3, 4, 4)), ValueError, r"out: expected float32 \[1, 3, H, W\]"),
+        (pixels(3, 3), Tensor((3, 4, 4)), ValueError, "out: expected the layout"),
+        (pixels(3, 3), Tensor((1, 3, 4, 4), "float64"), TypeError, "out: expected dtype float32"),
+        (pixels(3, 3, 2), Tensor((1, 3, 4, 4)), ValueError, "src: "),
+        (pixels(3, 3)[0], Tensor((1, 3, 4, 4)), ValueError, "src: "),
+        (pixels(0, 3), Tensor((1, 3, 4, 4)), ValueError, "src: .*1 or more"),
+        (pixels(3, 3).astype(np.float32), Tensor((1, 3, 4, 4)), TypeError, "src: expected uint8"),
+        (pixels(3, 3).astype(np.int16), Tensor((1, 3, 4, 4)), TypeError, "src: dtype"),
+        (None, Tensor((1, 3, 4, 4)), TypeError, "src: expected an object"),
+        (pixels(3, 3), None, TypeError, "."),
+    ],
+)
+def test_image_to_planar_refuses(source: object, out: Tensor, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        image_to_planar(source, out)
+
+
+def test_an_image_inside_its_own_output_is_refused() -> None:
+    out = Tensor((1, 3, 4, 4))
+    inside = np.asarray(out).view(np.uint8).reshape(-1)[:48].reshape(4, 4, 3)
+    for view in (inside, inside[::-1]):
+        with pytest.raises(ValueError, match="out is written and must not share memory with src"):
+            image_to_planar(view, out)
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "error", "text"),
+    [
+        (Tensor((1, 3, 4, 4)), Tensor((5, 4, 3), "uint8"), ValueError, "out: .*no larger"),
+        (Tensor((1, 3, 4, 4)), Tensor((4, 4, 4), "uint8"), ValueError, r"out: expected uint8 \[h, w, 3\]"),
+        (Tensor((1, 3, 4, 4)), Tensor((4, 4), "uint8"), ValueError, "out: expected the layout"),
+        (Tensor((1, 3, 4, 4)), Tensor((4, 4, 3)), TypeError, "out: expected dtype uint8"),
+        (Tensor((1, 4, 4, 4)), Tensor((4, 4, 3), "uint8"), ValueError, "src: "),
+        (Tensor((1, 3, 4, 4), "float16"), Tensor((4, 4, 3), "uint8"), TypeError, "src: expected dtype float32"),
+        (None, Tensor((4, 4, 3), "uint8"), TypeError, "."),
+    ],
+)
+def test_planar_to_image_refuses(source: Tensor, out: Tensor, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        planar_to_image(source, out)
