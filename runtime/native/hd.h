@@ -16,7 +16,7 @@
 #define DOSSR_HD inline
 #endif
 
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDACC__)
 #define DOSSR_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
 #define DOSSR_UNROLL _Pragma("GCC unroll 16")

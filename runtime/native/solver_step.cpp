@@ -8,18 +8,12 @@
 namespace dossr {
 namespace {
 
+// The arrays come as parameters because GCC believes `restrict` only there; seven that may overlap it would not vectorise.
 template <int order, bool noisy>
-DOSSR_INLINE std::uint32_t step_range(const SolverArrays& arrays, const PredictionWeights& weights,
-                                      const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
-    float* __restrict const x = arrays.x;
-    float* __restrict const newest = arrays.predictions[0];
-    const float* __restrict const output = arrays.output;
-    const float* __restrict const x0_hat = arrays.x0_hat;
-    const float* __restrict const previous = arrays.predictions[1];
-    const float* __restrict const before = arrays.predictions[2];
-    const float* __restrict const noise = arrays.noise;
-    const PredictionWeights w = weights;
-    const UpdateWeights u = update;
+DOSSR_INLINE std::uint32_t step_loop(float* __restrict x, float* __restrict newest, const float* __restrict output,
+                                     const float* __restrict x0_hat, const float* __restrict previous,
+                                     const float* __restrict before, const float* __restrict noise,
+                                     PredictionWeights w, UpdateWeights u, std::int64_t begin, std::int64_t end) {
     std::uint32_t bad = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         const float p = predict(w, x[i], output[i], x0_hat[i]);
@@ -32,6 +26,14 @@ DOSSR_INLINE std::uint32_t step_range(const SolverArrays& arrays, const Predicti
         bad |= not_finite(next);
     }
     return bad;
+}
+
+template <int order, bool noisy>
+DOSSR_INLINE std::uint32_t step_range(const SolverArrays& arrays, const PredictionWeights& weights,
+                                      const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
+    return step_loop<order, noisy>(arrays.x, arrays.predictions[0], arrays.output, arrays.x0_hat,
+                                   arrays.predictions[1], arrays.predictions[2], arrays.noise, weights, update, begin,
+                                   end);
 }
 
 using Step = std::uint32_t (*)(const SolverArrays&, const PredictionWeights&, const UpdateWeights&, std::int64_t,
