@@ -24,6 +24,7 @@ from export.errors import (
     CheckpointNotFoundError,
     UnsafeCheckpointError,
 )
+from export.quiet import quietly
 
 UNET = "model.diffusion_model."
 CONTROLNET = "control_model."
@@ -182,7 +183,8 @@ class _TorchSource:
                 "download it again, or give another file"
             )
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            with quietly():
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except pickle.UnpicklingError as error:
             if "truncated" in str(error) or "Ran out of input" in str(error):
                 raise _corrupt(path, error) from error

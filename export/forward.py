@@ -112,7 +112,7 @@ def decode_levels(network: Any, residuals: Sequence[Tensor], embedding: Tensor) 
     for level in network.up_blocks:
         for residual, transformer in _pairs(level):
             x = _block(residual, transformer, torch.cat([x, waiting.pop()], dim=1), embedding)
-        x = _upsample(level, x)
+        x = upsample(level, x)
     result: Tensor = network.conv_out(functional.silu(network.conv_norm_out(x)))
     return result
 
@@ -144,7 +144,7 @@ def vae_decode(vae: Any, latent: Tensor) -> Tensor:
     for level in decoder.up_blocks:
         for residual in level.resnets:
             x = residual(x, None)
-        x = _upsample(level, x)
+        x = upsample(level, x)
     result: Tensor = decoder.conv_out(functional.silu(decoder.conv_norm_out(x)))
     return result
 
@@ -176,7 +176,8 @@ def _block(residual: Any, transformer: Any, x: Tensor, embedding: Tensor) -> Ten
     return x
 
 
-def _upsample(level: Any, x: Tensor) -> Tensor:
+def upsample(level: Any, x: Tensor) -> Tensor:
+    """The upsampler at a level's end, where there is one: nearest, then a convolution; [B,C,H,W] to [B,C,2H,2W]."""
     for upsampler in level.upsamplers or ():
         x = upsampler.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
     return x

@@ -1,0 +1,328 @@
+"""Bundles as they are written: files, shapes, figures; and exports that fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from engines import graphs
+from engines.bundle import Precision, open_bundle
+from engines.errors import OutputExistsError, OutputNotWritableError
+from engines.graphs import GraphSpec, TensorSpec, axis_ranges
+from export import lower_ort
+from export.bundle import BuildSettings, build, check_out, replaced_folder
+from export.errors import ExportVerificationError
+from export.onnx_export import export_graph
+from export.progress import Progress, Silent
+from export.verification import Expectation, verify
+from export.wrappers import Graph
+from tests.paths import MINI, REPOSITORY
+
+OPTIONS = [
+    "--checkpoint", str(MINI / "model.ckpt"), "--config", str(MINI / "config.yaml"),
+    "--context", str(MINI / "context.safetensors"),
+]  # fmt: skip
+
+
+def command_line(*arguments, **options):
+    command = [sys.executable, "-m", "export.build", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=600, **options
+    )
+
+
+def models(folder):
+    return sorted(folder.glob("onnx/*/*.onnx"))
+
+
+@pytest.mark.parametrize("fixture", ["mini_bundle", "mini_bundle_fp16"])
+def test_bundle(request, fixture):
+    folder = request.getfixturevalue(fixture)
+    manifest = open_bundle(folder).manifest
+    assert set(manifest.graphs) == {"preprocess", "encode", "denoise", "decode"}
+    assert manifest.schedule.t1 == 500
+    assert manifest.tools["torch"] == torch.__version__
+    assert manifest.checkpoint["file"] == "model.ckpt"
+    assert len(manifest.checkpoint["sha256"]) == 64
+    for entry in manifest.graphs.values():
+        forms = {"canonical"} | ({"onnxruntime"} if entry.lowered else set())
+        assert set(entry.verification) == forms
+        for figures in entry.verification.values():
+            assert figures["deviation"] <= (1e-4 if manifest.precision is Precision.FP32 else 2e-2)
+            assert figures["cosine"] >= 0.9999
+    assert {name for name, entry in manifest.graphs.items() if entry.lowered} == {
+        "encode",
+        "denoise",
+        "decode",
+    }
+    assert set(manifest.files) == {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+
+
+@pytest.mark.parametrize("fixture", ["mini_bundle", "mini_bundle_fp16"])
+def test_onnx_files(request, fixture):
+    folder = request.getfixturevalue(fixture)
+    half = "16" in fixture
+    operators = {}
+    for path in models(folder):
+        raw = path.read_bytes()
+        for trace in (os.fsencode(sys.prefix), os.fsencode(REPOSITORY), b".py", b"pkg.torch"):
+            assert trace not in raw, f"{trace!r} in {path}"
+        model = onnx.load(path, load_external_data=False)
+        spec = open_bundle(folder, check_hashes=False).manifest.graphs[path.parent.name].spec
+        for values, specs in ((model.graph.input, spec.inputs), (model.graph.output, spec.outputs)):
+            assert [v.name for v in values] == [s.name for s in specs]
+            for value, tensor in zip(values, specs, strict=True):
+                assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+                dims = value.type.tensor_type.shape.dim
+                assert tuple(d.dim_param or d.dim_value for d in dims) == tensor.shape
+        assert not any(node.op_type.startswith("Random") for node in model.graph.node)
+        operators[path.parent.name, path.name] = {node.op_type for node in model.graph.node}
+        large = [t for t in model.graph.initializer if np.prod(t.dims) > 1000]
+        assert all(t.data_location == onnx.TensorProto.EXTERNAL for t in large)
+        assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT}
+    assert {"Attention", "GroupNormalization", "Gelu", "LayerNormalization"} <= operators[
+        "denoise", "model.onnx"
+    ]
+    lowered = operators["denoise", "model.onnxruntime.onnx"]
+    assert "MultiHeadAttention" in lowered
+    assert "Attention" not in lowered
+
+
+def test_prompt_is_baked(mini_bundle):
+    model = onnx.load(mini_bundle / "onnx/denoise/model.onnx", load_external_data=False)
+    names = [t.name for t in model.graph.initializer]
+    assert (
+        sum(name.endswith("attn2.keys") for name in names) == 14
+    )  # 4 encoders' and the decoder's transformers
+    assert not any("attn2.to_k" in name or "attn2.to_v" in name for name in names)
+
+
+def test_attention_in_bounded_memory(mini_bundle):
+    """At 16,384 tokens the attention matrix of one layer alone would be 2 heads x 1 GB."""
+    code = f"""
+import numpy as np, onnxruntime, resource
+options = onnxruntime.SessionOptions(); options.log_severity_level = 3
+session = onnxruntime.InferenceSession(r"{mini_bundle}/onnx/denoise/model.onnxruntime.onnx", options)
+latent = np.zeros((1, 4, 128, 128), np.float32); one = np.ones(1, np.float32)
+session.run(None, {{"latent": latent, "condition": latent, "timestep": one, "control_scale": one}})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(done.stdout) < 1000
+
+
+class Double(Graph):
+    def forward(self, latent):
+        return latent * 2
+
+
+class Wrong(Graph):
+    def forward(self, latent):
+        return latent * 2.001
+
+
+SPEC = GraphSpec(
+    name="double",
+    inputs=(TensorSpec(name="latent", shape=("B", 4, "H", "W")),),
+    outputs=(TensorSpec(name="output", shape=("B", 4, "H", "W")),),
+)
+
+
+def expect(value):
+    return [Expectation(label="1x8x8", inputs={"latent": torch.ones(1, 4, 8, 8)}, outputs={"output": value})]
+
+
+@pytest.mark.parametrize("static", [None, (8, 16)])
+def test_shapes_of_an_export(tmp_path, static):
+    path = export_graph(Double(), SPEC, axis_ranges(static), tmp_path / "double", static)
+    session = onnxruntime.InferenceSession(path)
+    expected = ["B", 4, "H", "W"] if static is None else [1, 4, 8, 16]
+    assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == expected
+    assert lower_ort.lower(path) is None
+
+
+def test_verification_gate(tmp_path):
+    path = export_graph(Wrong(), SPEC, axis_ranges(), tmp_path / "wrong", None)
+    latent = torch.randn(1, 4, 8, 8)
+    case = [Expectation(label="1x8x8", inputs={"latent": latent}, outputs={"output": latent * 2})]
+    with pytest.raises(ExportVerificationError, match=r"double\.output at 1x8x8.*1e-04") as caught:
+        verify(path, SPEC, case, Precision.FP32)
+    assert "\n" not in str(caught.value)
+    assert verify(path, SPEC, case, Precision.FP16)["deviation"] < 2e-2
+    with pytest.raises(ExportVerificationError, match="itself gives NaN"):
+        verify(path, SPEC, expect(torch.full((1, 4, 8, 8), torch.nan)), Precision.FP32)
+    nan = [Expectation(label="a", inputs={"latent": latent * torch.inf}, outputs={"output": latent})]
+    with pytest.raises(ExportVerificationError, match="NaN or infinity"):
+        verify(path, SPEC, nan, Precision.FP32)
+
+
+def settings(out):
+    return BuildSettings(
+        checkpoint=MINI / "model.ckpt",
+        config=MINI / "config.yaml",
+        context=MINI / "context.safetensors",
+        precision=Precision.FP32,
+        out=out,
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+def test_failed_export_leaves_what_was_there(tmp_path, monkeypatch, error):
+    out = tmp_path / "new" / "bundle"
+
+    def fail(*_):
+        assert list(out.parent.iterdir()), "the temporary folder stands beside the output"
+        raise error
+
+    monkeypatch.setattr("export.bundle._export_stage", fail)
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        build(settings(out), Silent())
+    assert not list(tmp_path.iterdir())
+
+    out.mkdir(parents=True)
+    (out / "manifest.json").write_text("the old one")
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        build(settings(out), Silent())
+    assert [p.name for p in out.parent.iterdir()] == ["bundle"]
+    assert (out / "manifest.json").read_text() == "the old one"
+
+
+def test_bundle_is_replaced_when_the_new_one_is_complete(tmp_path):
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "manifest.json").write_text("old")
+    (out / "engines").mkdir()
+    with replaced_folder(out) as folder:
+        (folder / "manifest.json").write_text("new")
+        assert (out / "manifest.json").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("manifest.json", "new")]
+
+
+def test_what_is_not_a_bundle_stays(tmp_path):
+    check_out(tmp_path)
+    (tmp_path / "photo.png").write_text("precious")
+    with pytest.raises(OutputExistsError, match="--out"):
+        check_out(tmp_path)
+    with pytest.raises(OutputExistsError):
+        check_out(tmp_path / "photo.png")
+    with pytest.raises(OutputNotWritableError), replaced_folder(tmp_path / "photo.png" / "bundle"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 1, "error: CheckpointNotFoundError: no checkpoint was given"),
+        (
+            ["--checkpoint", "none.ckpt"],
+            1,
+            "error: CheckpointNotFoundError: cannot read a checkpoint at none.ckpt",
+        ),
+        (["--checkpoint", "none.ckpt", "--engine", "tensorrt"], 1, "error: EngineUnavailableError: "),
+        (["--precision", "fp8"], 2, "error: SettingsError: "),
+        (["--engine", "magic"], 2, "error: SettingsError: "),
+        (["--prediction", "noise"], 2, "error: SettingsError: "),
+        (["--static", "60x64"], 2, "error: SettingsError: --static is '60x64'"),
+        (["--static", "64"], 2, "error: SettingsError: --static is '64'"),
+        (["--t1", "half"], 2, "error: SettingsError: "),
+        (["--unknown"], 2, "error: SettingsError: "),
+        ([*OPTIONS, "--t1", "333"], 1, "error: ConfigError: --t1 is 333"),
+        ([*OPTIONS[:4]], 1, "error: ContextError: "),
+        ([*OPTIONS[:2]], 1, "error: ConfigError: "),
+    ],
+)
+def test_errors_are_one_line(tmp_path, arguments, code, said):
+    if "--engine" in arguments and "tensorrt" in arguments:
+        from engines import BACKENDS
+
+        if "tensorrt" in BACKENDS:
+            pytest.skip("this version builds TensorRT engines")
+    out = tmp_path / "bundle"
+    done = command_line(*arguments, "--quiet", "--out", out)
+    assert done.returncode == code
+    assert done.stderr.startswith(said), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = command_line("--checkpoint", tmp_path / "none.ckpt", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "CheckpointNotFoundError" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(tmp_path, number):
+    command = [
+        sys.executable,
+        "-m",
+        "export.build",
+        *OPTIONS,
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "encode: exporting" in line:
+            break
+    assert list(tmp_path.iterdir())
+    time.sleep(0.5)
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert rest.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in rest
+    assert not list(tmp_path.iterdir())
+
+
+class Terminal:
+    def __init__(self, terminal):
+        self.terminal, self.text = terminal, ""
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress(terminal):
+    stream = Terminal(terminal)
+    with Progress(stream) as progress:
+        progress.stage("encode: exporting", 0.0)
+        progress.stage("decode: exporting", 0.5)
+    assert "encode: exporting" in stream.text
+    assert "about 0:00 left" in stream.text
+    assert ("\x1b" in stream.text) == terminal
+    assert stream.text.count("\n") == (0 if terminal else 2)
+
+
+def test_manifest_is_plain_json(mini_bundle):
+    manifest = json.loads((mini_bundle / "manifest.json").read_text())
+    assert "/" not in manifest["checkpoint"]["file"]
+    assert str(REPOSITORY) not in json.dumps(manifest)
+    assert set(manifest["graphs"]["denoise"]["spec"]) >= {"inputs", "outputs"}
+    assert graphs.DENOISE.name in manifest["graphs"]
