@@ -9,8 +9,6 @@ namespace {
 
 [[noreturn]] void wrong_value(const std::string& text) { throw nb::value_error(text.c_str()); }
 
-std::string class_name(nb::handle value) { return nb::str(value.type().attr("__name__")).c_str(); }
-
 // The value as a Python int, through __index__: floats and strings are refused.
 nb::object index_of(const char* name, nb::handle value) {
     nb::object number = nb::steal(PyNumber_Index(value.ptr()));
@@ -19,8 +17,6 @@ nb::object index_of(const char* name, nb::handle value) {
     PyErr_Clear();
     throw nb::type_error((std::string(name) + ": expected an integer, got " + class_name(value)).c_str());
 }
-
-std::string text_of(nb::handle value) { return nb::repr(value).c_str(); }
 
 }  // namespace
 
@@ -68,7 +64,7 @@ std::int64_t integer(const char* name, nb::handle value, std::int64_t low, std::
     const long long result = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
     if (overflow != 0 || result < low || result > high) {
         wrong_value(std::string(name) + ": expected " + std::to_string(low) + " to " + std::to_string(high) +
-                    ", got " + text_of(number));
+                    ", got " + text_of(nb::repr(number)));
     }
     return result;
 }
@@ -83,7 +79,7 @@ std::uint64_t seed_bits(nb::handle value) {
         if (!PyErr_Occurred()) return large;
         PyErr_Clear();
     }
-    wrong_value("seed: expected -2**63 to 2**64 - 1, got " + text_of(number));
+    wrong_value("seed: expected -2**63 to 2**64 - 1, got " + text_of(nb::repr(number)));
 }
 
 float coefficient(const char* name, double value) {

@@ -42,8 +42,8 @@ std::uint64_t seed_bits(nanobind::handle value);
 // A coefficient as float32; throws nb::value_error when it is not finite there.
 float coefficient(const char* name, double value);
 
-// The items of a sequence, by index and not by iteration, so that there are `most` at the most; throws nb::type_error for
-// what is no sequence, nb::value_error for more items.
+// The items of a sequence, by index and not by iteration, so that there are `most` at the most; throws nb::type_error
+// for what is no sequence, nb::value_error for more items.
 std::vector<nanobind::object> items_of(const char* name, nanobind::handle sequence, std::int64_t most);
 
 // A float; throws nb::type_error for what is no number.

@@ -16,7 +16,8 @@ void require_planes(const char* name, const Tensor& planes) {
     require_dtype(name, planes, Dtype::float32);
     require_rank(name, planes, 4, "[1, 3, H, W]");
     if (planes.shape()[0] != 1 || planes.shape()[1] != 3) {
-        throw nb::value_error((std::string(name) + ": expected float32 [1, 3, H, W], got " + planes.describe()).c_str());
+        throw nb::value_error(
+            (std::string(name) + ": expected float32 [1, 3, H, W], got " + planes.describe()).c_str());
     }
 }
 

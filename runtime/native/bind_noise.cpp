@@ -18,7 +18,8 @@ template <std::size_t count>
 std::array<std::uint32_t, count> words(const char* name, nb::handle value) {
     nb::tuple items;
     if (!nb::try_cast(value, items) || nb::len(items) != count) {
-        throw nb::type_error((std::string(name) + ": expected a tuple of " + std::to_string(count) + " integers").c_str());
+        throw nb::type_error(
+            (std::string(name) + ": expected a tuple of " + std::to_string(count) + " integers").c_str());
     }
     std::array<std::uint32_t, count> result{};
     for (std::size_t i = 0; i < count; ++i) {

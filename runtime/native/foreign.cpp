@@ -45,7 +45,9 @@ void copy_axis(std::uint8_t*& out, const std::uint8_t* in, const std::int64_t* s
         out += run;
         return;
     }
-    for (std::int64_t i = 0; i < shape[0]; ++i) copy_axis(out, in + i * strides[0], shape + 1, strides + 1, axes - 1, run);
+    for (std::int64_t i = 0; i < shape[0]; ++i) {
+        copy_axis(out, in + i * strides[0], shape + 1, strides + 1, axes - 1, run);
+    }
 }
 
 template <typename Managed>
@@ -57,6 +59,16 @@ std::shared_ptr<void> owned(Managed* managed) {
 
 }  // namespace
 
+std::string class_name(nb::handle object) { return text_of(nb::str(object.type().attr("__name__"))); }
+
+std::string text_of(nb::handle text) {
+    Py_ssize_t bytes = 0;
+    const char* const utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &bytes);
+    if (utf8 != nullptr) return {utf8, static_cast<std::size_t>(bytes)};
+    PyErr_Clear();
+    return "?";
+}
+
 ForeignArray::ForeignArray(nb::handle object, const char* name) {
     if (PyObject_CheckBuffer(object.ptr())) {
         read_buffer(object, name);
@@ -64,7 +76,7 @@ ForeignArray::ForeignArray(nb::handle object, const char* name) {
         read_dlpack(object, name);
     } else {
         throw nb::type_error((std::string(name) + ": expected an object with the buffer protocol or DLPack, got " +
-                              nb::str(object.type().attr("__name__")).c_str())
+                              class_name(object))
                                  .c_str());
     }
 }

@@ -7,11 +7,15 @@
 
 namespace dossr {
 
+// A Python string and the name of an object's class, for error texts; "?" where they cannot be written (surrogates).
+std::string text_of(nanobind::handle text);
+std::string class_name(nanobind::handle object);
+
 // A borrowed view; the memory stays valid and exported until this object is destroyed (with the GIL held).
 class ForeignArray {
 public:
     // `name` is the argument's, for error texts. Throws nb::type_error for objects with neither protocol and for
-    // dtypes that Tensor has not, nb::buffer_error for memory that a CPU cannot read, and what the object itself raises.
+    // dtypes that Tensor has not, nb::buffer_error for memory that a CPU cannot read, and what the object raises itself.
     ForeignArray(nanobind::handle object, const char* name);
     ForeignArray(const ForeignArray&) = delete;
     ForeignArray& operator=(const ForeignArray&) = delete;

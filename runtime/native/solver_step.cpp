@@ -8,7 +8,8 @@
 namespace dossr {
 namespace {
 
-// The arrays come as parameters because GCC believes `restrict` only there; seven that may overlap it would not vectorise.
+// The arrays come as parameters because GCC believes `restrict` only there, and seven that may overlap are too many for
+// it to check before it vectorises.
 template <int order, bool noisy>
 DOSSR_INLINE std::uint32_t step_loop(float* __restrict x, float* __restrict newest, const float* __restrict output,
                                      const float* __restrict x0_hat, const float* __restrict previous,
