@@ -89,9 +89,7 @@ class Architecture:
     text: TextArchitecture | None
 
 
-def read_architecture(
-    shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH, *, with_text: bool = True
-) -> Architecture:
+def read_architecture(shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH, *, with_text: bool = True) -> Architecture:
     """The architecture from the shapes of the weights under their official keys; `with_text` False passes over a text
     tower.
 

@@ -22,13 +22,9 @@ PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 
 def parser() -> Parser:
     """The command line's options."""
-    p = Parser(
-        prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs."
-    )
+    p = Parser(prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs.")
     p.add_argument("--checkpoint", type=Path, help="official .ckpt or .safetensors file")
-    p.add_argument(
-        "--config", type=Path, help="official YAML of its architecture (default: read off the weights)"
-    )
+    p.add_argument("--config", type=Path, help="official YAML of its architecture (default: read off the weights)")
     p.add_argument(
         "--context",
         type=Path,
@@ -38,9 +34,7 @@ def parser() -> Parser:
         "--precision", choices=[str(x) for x in Precision], default=str(Precision.FP16), help="of the graphs"
     )
     p.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/dossr-PRECISION)")
-    p.add_argument(
-        "--engine", choices=ENGINES, default="auto", help="whose engines to build beside the ONNX graphs"
-    )
+    p.add_argument("--engine", choices=ENGINES, default="auto", help="whose engines to build beside the ONNX graphs")
     p.add_argument("--split-controlnet", action="store_true", help="export ControlNet and UNet as two graphs")
     p.add_argument(
         "--static",
@@ -48,12 +42,8 @@ def parser() -> Parser:
         type=static_shape,
         help="fix the shape, in latent pixels (1/8 of the result)",
     )
-    p.add_argument(
-        "--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts"
-    )
-    p.add_argument(
-        "--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)"
-    )
+    p.add_argument("--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts")
+    p.add_argument("--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)")
     p.add_argument("--quiet", action="store_true", help="show no progress")
     return p
 

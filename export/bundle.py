@@ -109,9 +109,7 @@ def _export_stage(settings: BuildSettings, stage: Stage, folder: Path) -> GraphE
     expected = expectations(module, spec, settings.static)
     if settings.precision is Precision.FP16:
         module.half()
-    path = export_graph(
-        module, spec, axis_ranges(settings.static), folder / "onnx" / spec.name, settings.static
-    )
+    path = export_graph(module, spec, axis_ranges(settings.static), folder / "onnx" / spec.name, settings.static)
     del module
     gc.collect()
     verification = {"canonical": verify(path, spec, expected, settings.precision)}

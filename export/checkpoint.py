@@ -161,9 +161,7 @@ class _SafetensorsSource:
             opened: Any = safetensors.safe_open(path, framework="pt")
             self._file = opened
             keys = list(self._file.keys())
-            self.shapes: dict[str, tuple[int, ...]] = {
-                k: tuple(self._file.get_slice(k).get_shape()) for k in keys
-            }
+            self.shapes: dict[str, tuple[int, ...]] = {k: tuple(self._file.get_slice(k).get_shape()) for k in keys}
         except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
             raise _corrupt(path, error) from error
         if not self.shapes:
@@ -200,12 +198,8 @@ class _TorchSource:
         tensors = loaded if isinstance(loaded, Mapping) else {}
         self._tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
         if not self._tensors:
-            raise CheckpointCorruptError(
-                f"{path} holds no tensors under string keys; give a DoSSR checkpoint"
-            )
-        self.shapes: dict[str, tuple[int, ...]] = {
-            key: tuple(tensor.shape) for key, tensor in self._tensors.items()
-        }
+            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
+        self.shapes: dict[str, tuple[int, ...]] = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:
         return self._tensors[key]
@@ -220,8 +214,6 @@ def _refused(error: Exception) -> str:
     """What the restricted unpickler stopped at."""
     words = str(error).replace("`", " ").split()
     for before, word in itertools.pairwise(words):
-        if before in ("GLOBAL", "global:") or (
-            before == "Unsupported" and word not in ("global:", "operand")
-        ):
+        if before in ("GLOBAL", "global:") or (before == "Unsupported" and word not in ("global:", "operand")):
             return f"the object {word.strip('.,')}"
     return "objects other than tensors"

@@ -46,9 +46,7 @@ class _Section:
     def number(self, name: str, default: int | None = None) -> int:
         value = self.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(
-                f"{self.where}.{name} must be a whole number, not {value!r}; correct the config"
-            )
+            raise ConfigError(f"{self.where}.{name} must be a whole number, not {value!r}; correct the config")
         return value
 
     def real(self, name: str, default: float) -> float:
@@ -56,16 +54,12 @@ class _Section:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise ConfigError(
-                f"{self.where}.{name} must be a number, not {value!r}; correct the config"
-            ) from None
+            raise ConfigError(f"{self.where}.{name} must be a number, not {value!r}; correct the config") from None
 
     def numbers(self, name: str) -> tuple[int, ...]:
         value = self.values.get(name)
         if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-            raise ConfigError(
-                f"{self.where}.{name} must be a list of whole numbers, not {value!r}; correct the config"
-            )
+            raise ConfigError(f"{self.where}.{name} must be a list of whole numbers, not {value!r}; correct the config")
         return tuple(value)
 
 
@@ -78,14 +72,10 @@ def read_config(path: Path) -> ModelConfig:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the config {path} ({error.strerror}); give the path of a YAML file"
-        ) from error
+        raise ConfigError(f"cannot read the config {path} ({error.strerror}); give the path of a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ConfigError(
-            f"{path} is not plain YAML ({reason}); give the official DoSSR model config"
-        ) from error
+        raise ConfigError(f"{path} is not plain YAML ({reason}); give the official DoSSR model config") from error
     top = _Section(values=raw if isinstance(raw, dict) else {}, where=path.name)
     if "model" in top.values and "params" not in top.values:
         top = top.section("model")
@@ -143,9 +133,7 @@ def _vae(params: _Section) -> VaeArchitecture:
 
 def _rrdb(params: _Section) -> RrdbArchitecture:
     if (scale := params.number("scale", 4)) != 4:
-        raise ConfigError(
-            f"{params.where}.scale is {scale}, expected 4; give a checkpoint with an x4 RRDBNet"
-        )
+        raise ConfigError(f"{params.where}.scale is {scale}, expected 4; give a checkpoint with an x4 RRDBNet")
     return RrdbArchitecture(
         features=params.number("num_feat", 64),
         blocks=params.number("num_block", 23),

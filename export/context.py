@@ -42,9 +42,7 @@ def read_context(path: Path, width: int) -> Tensor:
             "compute it with the text encoder that the checkpoint was trained with"
         )
     if not torch.isfinite(context).all():
-        raise ContextError(
-            f"{KEY!r} in {path} holds NaN or infinity, expected finite numbers; compute it again"
-        )
+        raise ContextError(f"{KEY!r} in {path} holds NaN or infinity, expected finite numbers; compute it again")
     return context[None]
 
 

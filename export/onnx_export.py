@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from engines.graphs import AxisRange, GraphSpec, TensorSpec, parse_dim
+from export.errors import ExportError
 from export.quiet import quietly
 from export.samples import random_inputs, sizes
 
@@ -41,11 +42,46 @@ def export_graph(
         axes: the range of each dynamic axis.
         folder: is created.
         static: (H, W) of the latent to fix every shape (batch 1); None: every axis of the spec is dynamic.
+
+    Raises:
+        ExportError: torch refused, or named the tensors differently.
+        MemoryError: the network does not fit.
     """
     folder.mkdir(parents=True)
     axis_sizes = sizes(*TRACED) if static is None else sizes(1, *static)
     inputs = tuple(random_inputs(spec, axis_sizes).values())
     dynamic = None if static else _dynamic_shapes(spec, axes)
+    path = folder / MODEL
+    try:
+        _trace_and_save(module, inputs, spec, dynamic, path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the exporter's errors share no base but Exception
+        reason = " ".join(str(error).split())
+        if "not enough memory" in reason or "can't allocate memory" in reason:
+            raise MemoryError(reason) from error
+        raise ExportError(
+            f"torch {torch.__version__} cannot export {spec.name} ({type(error).__name__}: {reason[:160]}); install "
+            "the versions in constraints.txt"
+        ) from error
+    model = onnx.load(path, load_external_data=False)
+    clean(model)
+    for values, tensors in ((model.graph.input, spec.inputs), (model.graph.output, spec.outputs)):
+        if [v.name for v in values] != [t.name for t in tensors]:
+            raise ExportError(
+                f"torch {torch.__version__} named the tensors of {spec.name} {[v.name for v in values]}, expected "
+                f"{[t.name for t in tensors]}; install the versions in constraints.txt"
+            )
+        if static is None:
+            for value, tensor in zip(values, tensors, strict=True):
+                _name_axes(value, tensor)
+    onnx.save(model, path)
+    return path
+
+
+def _trace_and_save(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], spec: GraphSpec, dynamic: tuple[Any, ...] | None, path: Path
+) -> None:
     with quietly(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         program = torch.onnx.export(
             module,
@@ -58,29 +94,13 @@ def export_graph(
             verbose=False,
         )
         assert program is not None
-        path = folder / MODEL
         program.save(path, external_data=True)
-    del program
-    model = onnx.load(path, load_external_data=False)
-    clean(model)
-    for values, tensors in ((model.graph.input, spec.inputs), (model.graph.output, spec.outputs)):
-        if [v.name for v in values] != [t.name for t in tensors]:
-            raise AssertionError(
-                f"{spec.name} has {[v.name for v in values]}, expected {[t.name for t in tensors]}"
-            )
-        if static is None:
-            for value, tensor in zip(values, tensors, strict=True):
-                _name_axes(value, tensor)
-    onnx.save(model, path)
-    return path
 
 
 def _dynamic_shapes(spec: GraphSpec, axes: Mapping[str, AxisRange]) -> tuple[Any, ...]:
     """torch.export's form of the spec: each axis a multiple of one unknown, in the order of the inputs."""
     unknowns = {
-        name: torch.export.Dim(
-            f"{name}_units", min=axes[name].min // axes[name].multiple, max=_units(axes[name])
-        )
+        name: torch.export.Dim(f"{name}_units", min=axes[name].min // axes[name].multiple, max=_units(axes[name]))
         for name in spec.axes
     }
     shapes: list[Any] = []
@@ -92,9 +112,7 @@ def _dynamic_shapes(spec: GraphSpec, axes: Mapping[str, AxisRange]) -> tuple[Any
                 factor = axes[axis].multiple * numerator // denominator
                 dims[position] = factor * unknowns[axis] if factor > 1 else unknowns[axis]
         shapes.append(dims or None)
-    plain = [
-        s for t, s in zip(spec.inputs, shapes, strict=True) if not t.name.removeprefix("control_").isdigit()
-    ]
+    plain = [s for t, s in zip(spec.inputs, shapes, strict=True) if not t.name.removeprefix("control_").isdigit()]
     starred = tuple(shapes[len(plain) :])
     return (*plain, starred) if starred else tuple(plain)
 

@@ -47,14 +47,10 @@ class Reference:
         return result
 
     @torch.inference_mode()
-    def denoise(
-        self, latent: Tensor, condition: Tensor, timestep: float, control_scale: float = 1.0
-    ) -> Tensor:
+    def denoise(self, latent: Tensor, condition: Tensor, timestep: float, control_scale: float = 1.0) -> Tensor:
         """latent, condition [B,4,H,W] to what the network predicts, [B,4,H,W]."""
         module = self.modules[graphs.DENOISE.name]
-        result: Tensor = module(
-            latent, condition, torch.tensor([float(timestep)]), torch.tensor([control_scale])
-        )
+        result: Tensor = module(latent, condition, torch.tensor([float(timestep)]), torch.tensor([control_scale]))
         return result
 
     @torch.inference_mode()

@@ -70,9 +70,7 @@ class RRDBNet(nn.Module):
         features = self.conv_first(image)
         features = features + self.conv_body(self.body(features))
         for convolution in (self.conv_up1, self.conv_up2):
-            features = _activate(
-                convolution(functional.interpolate(features, scale_factor=2, mode="nearest"))
-            )
+            features = _activate(convolution(functional.interpolate(features, scale_factor=2, mode="nearest")))
         result: Tensor = self.conv_last(_activate(self.conv_hr(features)))
         return result
 

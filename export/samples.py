@@ -26,9 +26,7 @@ def random_inputs(
     return {tensor.name: _random(tensor, axis_sizes, timestep, generator) for tensor in spec.inputs}
 
 
-def _random(
-    spec: TensorSpec, axis_sizes: Mapping[str, int], timestep: float, generator: torch.Generator
-) -> Tensor:
+def _random(spec: TensorSpec, axis_sizes: Mapping[str, int], timestep: float, generator: torch.Generator) -> Tensor:
     shape = resolve_shape(spec.shape, axis_sizes)
     if spec.name == "timestep":
         return torch.full(shape, timestep)

@@ -58,9 +58,7 @@ def open_source(
         check_same(config.architecture, architecture)
         schedule, scale_factor = config.schedule, config.scale_factor
         if config.parameterization == "v" and prediction != "v":
-            raise ConfigError(
-                f"the config says parameterization v, --prediction is {prediction}; give --prediction v"
-            )
+            raise ConfigError(f"the config says parameterization v, --prediction is {prediction}; give --prediction v")
     _check_keys(checkpoint, architecture)
     if "scale_factor" in checkpoint.keys:
         found = float(checkpoint.tensor("scale_factor"))
@@ -92,7 +90,5 @@ def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> None:
     if arch.text is None:
         unused = ("cond_stage_model.",)  # --context replaces the text tower
     else:
-        unused = (
-            f"{official.TEXT}transformer.resblocks.{arch.text.layers - 1}.",
-        )  # the last block is not run
+        unused = (f"{official.TEXT}transformer.resblocks.{arch.text.layers - 1}.",)  # the last block is not run
     checkpoint.check_all_used(needed, unused)

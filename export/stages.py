@@ -61,9 +61,7 @@ def stages(source: Source, *, split_controlnet: bool = False) -> list[Stage]:
         found.append(Stage(spec=controlnet_spec, create=controlnet, cost=55))
         found.append(Stage(spec=unet_spec, create=unet, cost=100))
     else:
-        found.append(
-            Stage(spec=graphs.DENOISE, create=lambda: wrappers.Denoise(controlnet(), unet()), cost=154)
-        )
+        found.append(Stage(spec=graphs.DENOISE, create=lambda: wrappers.Denoise(controlnet(), unet()), cost=154))
     return [*found, Stage(spec=graphs.DECODE, create=decode, cost=20)]
 
 

@@ -71,9 +71,7 @@ def expectations(module: nn.Module, spec: GraphSpec, static: tuple[int, int] | N
     return found
 
 
-def verify(
-    path: Path, spec: GraphSpec, expected: Sequence[Expectation], precision: Precision
-) -> dict[str, Any]:
+def verify(path: Path, spec: GraphSpec, expected: Sequence[Expectation], precision: Precision) -> dict[str, Any]:
     """Runs an ONNX file on every case.
 
     Returns:
@@ -98,9 +96,7 @@ def verify(
     return {**{k: float(f"{v:.6g}") for k, v in figures.items()}, "cases": [case.label for case in expected]}
 
 
-def _compare(
-    result: Tensor, reference: Tensor, worst: dict[str, float], gate: Gate, where: str
-) -> dict[str, float]:
+def _compare(result: Tensor, reference: Tensor, worst: dict[str, float], gate: Gate, where: str) -> dict[str, float]:
     advice = "report it with the versions of torch, onnxscript and onnxruntime"
     if not torch.isfinite(reference).all():
         raise ExportVerificationError(
@@ -108,9 +104,7 @@ def _compare(
             "download it again"
         )
     if not torch.isfinite(result).all():
-        raise ExportVerificationError(
-            f"{where} holds NaN or infinity, expected finite numbers; use --precision fp32"
-        )
+        raise ExportVerificationError(f"{where} holds NaN or infinity, expected finite numbers; use --precision fp32")
     if result.shape != reference.shape:
         raise ExportVerificationError(
             f"{where} has shape {list(result.shape)}, expected {list(reference.shape)}; {advice}"

@@ -99,9 +99,7 @@ class ControlNet(Graph):
         self.network = network
         self._frequencies = forward.frequencies(arch.channels[0])  # not a buffer: it stays float32
 
-    def controls(
-        self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor
-    ) -> list[Tensor]:
+    def controls(self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor) -> list[Tensor]:
         """The controls in the weights' type."""
         embedding = _embed_time(self.network, timestep, self._frequencies, self.dtype)
         both = torch.cat([latent, condition], dim=1).to(self.dtype)
@@ -109,9 +107,7 @@ class ControlNet(Graph):
         scale = control_scale.to(self.dtype)
         return [output * scale for output in outputs]
 
-    def forward(
-        self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         return tuple(c.float() for c in self.controls(latent, condition, timestep, control_scale))
 

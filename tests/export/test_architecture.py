@@ -31,9 +31,7 @@ def mini_shapes():
 
 @needs_larger_golden
 def test_full_size_from_shapes_alone():
-    shapes = {
-        k: tuple(v) for k, v in json.loads((LARGER / "full_checkpoint_shapes.json").read_text()).items()
-    }
+    shapes = {k: tuple(v) for k, v in json.loads((LARGER / "full_checkpoint_shapes.json").read_text()).items()}
     arch = read_architecture(shapes)
     for network in (arch.unet, arch.controlnet):
         assert network.channels == (320, 640, 1280, 1280)
@@ -75,9 +73,7 @@ def test_full_size_from_shapes_alone():
 )
 def test_config_and_weights_agree(folder):
     config = read_config(folder / "config.yaml")
-    arch = read_architecture(
-        open_checkpoint(folder / "model.ckpt").shapes, config.architecture.unet.head_width
-    )
+    arch = read_architecture(open_checkpoint(folder / "model.ckpt").shapes, config.architecture.unet.head_width)
     check_same(config.architecture, arch)
     assert config.scale_factor == 0.18215
     assert config.schedule.beta_end == 0.012
@@ -145,5 +141,5 @@ def test_missing_config(tmp_path):
 
 def test_missing_network():
     shapes = {k: v for k, v in mini_shapes().items() if not k.startswith(official.PREPROCESS)}
-    with pytest.raises(CheckpointKeysError, match="preprocess_model.conv_first.weight"):
+    with pytest.raises(CheckpointKeysError, match=r"preprocess_model\.conv_first\.weight"):
         read_architecture(shapes, 16)

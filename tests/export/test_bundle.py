@@ -19,7 +19,7 @@ from engines.errors import OutputExistsError, OutputNotWritableError
 from engines.graphs import GraphSpec, TensorSpec, axis_ranges
 from export import lower_ort
 from export.bundle import BuildSettings, build, check_out, replaced_folder
-from export.errors import ExportVerificationError
+from export.errors import ExportError, ExportVerificationError
 from export.onnx_export import export_graph
 from export.progress import Progress, Silent
 from export.verification import Expectation, verify
@@ -34,9 +34,7 @@ OPTIONS = [
 
 def command_line(*arguments, **options):
     command = [sys.executable, "-m", "export.build", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=600, **options
-    )
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=600, **options)
 
 
 def models(folder):
@@ -92,9 +90,7 @@ def test_onnx_files(request, fixture):
         large = [t for t in model.graph.initializer if np.prod(t.dims) > 1000]
         assert all(t.data_location == onnx.TensorProto.EXTERNAL for t in large)
         assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT}
-    assert {"Attention", "GroupNormalization", "Gelu", "LayerNormalization"} <= operators[
-        "denoise", "model.onnx"
-    ]
+    assert {"Attention", "GroupNormalization", "Gelu", "LayerNormalization"} <= operators["denoise", "model.onnx"]
     lowered = operators["denoise", "model.onnxruntime.onnx"]
     assert "MultiHeadAttention" in lowered
     assert "Attention" not in lowered
@@ -103,9 +99,7 @@ def test_onnx_files(request, fixture):
 def test_prompt_is_baked(mini_bundle):
     model = onnx.load(mini_bundle / "onnx/denoise/model.onnx", load_external_data=False)
     names = [t.name for t in model.graph.initializer]
-    assert (
-        sum(name.endswith("attn2.keys") for name in names) == 14
-    )  # 4 encoders' and the decoder's transformers
+    assert sum(name.endswith("attn2.keys") for name in names) == 14  # 4 encoders' and the decoder's transformers
     assert not any("attn2.to_k" in name or "attn2.to_v" in name for name in names)
 
 
@@ -119,9 +113,7 @@ latent = np.zeros((1, 4, 128, 128), np.float32); one = np.ones(1, np.float32)
 session.run(None, {{"latent": latent, "condition": latent, "timestep": one, "control_scale": one}})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert int(done.stdout) < 1000
 
 
@@ -153,6 +145,17 @@ def test_shapes_of_an_export(tmp_path, static):
     expected = ["B", 4, "H", "W"] if static is None else [1, 4, 8, 16]
     assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == expected
     assert lower_ort.lower(path) is None
+
+
+class Unexportable(Graph):
+    def forward(self, latent):
+        return latent * float(latent.sum())
+
+
+def test_network_that_torch_cannot_export(tmp_path):
+    with pytest.raises(ExportError, match=r"cannot export double.*constraints\.txt") as caught:
+        export_graph(Unexportable(), SPEC, axis_ranges(), tmp_path / "double", None)
+    assert "\n" not in str(caught.value)
 
 
 def test_verification_gate(tmp_path):

@@ -143,9 +143,7 @@ def test_key_twice(tmp_path, weights):
 
 def test_missing_keys(tmp_path, weights):
     fewer = {k: v for k, v in weights.items() if ".middle_block.1.norm" not in k}
-    with pytest.raises(
-        CheckpointKeysError, match=r"lacks 4 keys \(control_model\.middle_block.*\.\.\.\)"
-    ) as caught:
+    with pytest.raises(CheckpointKeysError, match=r"lacks 4 keys \(control_model\.middle_block.*\.\.\.\)") as caught:
         open_with(fewer, tmp_path)
     assert_one_line(caught)
 
@@ -154,9 +152,7 @@ def test_missing_keys(tmp_path, weights):
     "key", ["adapter.weight", "control_model.input_hint_block.0.weight", "cond_encoder.extra.bias"]
 )
 def test_left_over_keys(tmp_path, weights, key):
-    with pytest.raises(
-        CheckpointKeysError, match=f"1 keys that no part of DoSSR takes \\({key}\\)"
-    ) as caught:
+    with pytest.raises(CheckpointKeysError, match=f"1 keys that no part of DoSSR takes \\({key}\\)") as caught:
         open_with({**weights, key: torch.zeros(1)}, tmp_path)
     assert_one_line(caught)
 

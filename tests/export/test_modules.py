@@ -126,9 +126,7 @@ def test_timestep_sinusoid(differ, width):
 
 
 @needs_larger_golden
-@pytest.mark.parametrize(
-    ("network", "prefix"), [("unet", official.UNET), ("controlnet", official.CONTROLNET)]
-)
+@pytest.mark.parametrize(("network", "prefix"), [("unet", official.UNET), ("controlnet", official.CONTROLNET)])
 def test_time_embedding(differ, network, prefix):
     vectors = differ["vectors"]
     with torch.no_grad():
