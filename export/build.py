@@ -67,6 +67,7 @@ def static_shape(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str]) -> int:
     """Parses and builds."""
     args = parser().parse_args(argv)
+    static = None if args.static is None else static_shape(args.static)
     if args.engine != "auto" and args.engine not in BACKENDS:
         raise EngineUnavailableError(
             f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         precision=Precision(args.precision),
         out=args.out or Path("bundles") / f"dossr-{args.precision}",
         split_controlnet=args.split_controlnet,
-        static=args.static,
+        static=static,
         prediction=args.prediction,
         t1=args.t1,
     )
