@@ -36,7 +36,7 @@ class AxisRange:
 
 def axis_ranges(static: tuple[int, int] | None = None, batch: int = 8) -> dict[str, AxisRange]:
     """The axes of a bundle; `static` = (H, W) in latent pixels pins every one of them (batch 1)."""
-    sides = {axis: AxisRange(min=8, opt=64, max=512, multiple=LATENT_MULTIPLE) for axis in "HW"}
+    sides = {axis: AxisRange(min=8, opt=64, max=4096, multiple=LATENT_MULTIPLE) for axis in "HW"}
     batches = AxisRange(min=1, opt=1, max=batch)
     if static is not None:
         sides = {

@@ -1,7 +1,7 @@
 """A bundle of the smallest graphs that have the right names and shapes, made in milliseconds with onnx.helper.
 
-preprocess repeats pixels, encode averages 8x8 blocks, denoise is linear, decode repeats pixels: pictures come out
-recognisable, so that plumbing (padding, cropping, modes, errors) can be tested without a trained or exported model.
+preprocess repeats pixels, encode averages 8x8 blocks, denoise is linear, decode repeats pixels. The pictures mean
+nothing; plumbing (padding, cropping, modes, settings, errors) is tested without an exported model.
 """
 
 from pathlib import Path
