@@ -1,6 +1,6 @@
 """Makes docs/parity.png: input, the research code's picture, ours, and their difference. In: a bundle of e2e_mini.
 
-    python benchmarks/parity_picture.py BUNDLE docs/parity.png
+python benchmarks/parity_picture.py BUNDLE docs/parity.png
 """
 
 import sys

@@ -1,30 +1,4 @@
-"""Backends: a file each. In: a bundle's graph. Out: a runner on raw pointers. Imports no torch, NumPy or CuPy."""
+"""Backends, a file each, and what both sides share: bundle, graph table, errors, command shell.
 
-from __future__ import annotations
-
-from engines.base import Backend, EngineSettings
-from engines.errors import EngineUnavailableError, SettingsError
-from engines.ort import OnnxRuntime
-
-__all__ = ["BACKENDS", "ENGINES", "Backend", "EngineSettings", "choose_backend"]
-
-BACKENDS: dict[str, type[Backend]] = {
-    "onnxruntime": OnnxRuntime,
-}
-ENGINES = ("auto", "onnxruntime", "tensorrt")
-"""What `--engine` takes."""
-
-
-def choose_backend(engine: str) -> Backend:
-    """The backend of that name; "auto" is the fastest that this version has.
-
-    Raises:
-        SettingsError: no engine of that name.
-        EngineUnavailableError: the engine is not in this version.
-    """
-    if engine not in ENGINES:
-        raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    name = next(iter(BACKENDS)) if engine == "auto" else engine
-    if name not in BACKENDS:
-        raise EngineUnavailableError(f"this version runs no {name} engines yet; use --engine onnxruntime")
-    return BACKENDS[name]()
+In: a bundle's graph. Out: a runner on raw pointers (`engines.backends`). Imports no torch, NumPy or CuPy.
+"""

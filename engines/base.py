@@ -2,7 +2,7 @@
 
     backend.open(bundle, "denoise", settings) -> Runner;  runner.bind({name: buffer}) -> Call;  call.run()
 
-A new backend is one file with a class of `Backend`'s form, and one line in `engines.BACKENDS`.
+A new backend is one file with a class of `Backend`'s form, and one line in `engines.backends.BACKENDS`.
 """
 
 from __future__ import annotations

@@ -17,20 +17,24 @@ _SMALL = 1 << 20
 """Smaller files are hashed each time: that is quicker than a look-up is worth."""
 
 
-def cache_folder() -> Path:
-    """The user's cache folder: DOSSR_CACHE, else XDG_CACHE_HOME/dossr, else ~/.cache/dossr."""
+def cache_folder() -> Path | None:
+    """The user's cache folder: DOSSR_CACHE, else XDG_CACHE_HOME/dossr, else ~/.cache/dossr; None without a home."""
     if named := os.environ.get("DOSSR_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dossr"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dossr"
+    except RuntimeError:  # a container's user without a home
+        return None
 
 
 def sha256(path: Path) -> str:
     """The file's sha256, from the cache where the file is unchanged since it was last hashed."""
     stat = path.stat()
-    if stat.st_size < _SMALL:
+    folder = cache_folder()
+    if stat.st_size < _SMALL or folder is None:
         return sha256_file(path)
     key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-    cache = cache_folder() / "sha256.json"
+    cache = folder / "sha256.json"
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
         if isinstance(digest := known.get(key), str):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from engines import BACKENDS, ENGINES
+from engines.backends import BACKENDS, ENGINES
 from engines.bundle import Precision
 from engines.cli import Parser, run_command
 from engines.errors import EngineUnavailableError, SettingsError

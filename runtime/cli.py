@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import ENGINES
+from engines.backends import ENGINES
 from engines.cli import Parser, run_command
 from engines.errors import OutputExistsError, SettingsError
 from runtime.api import default_bundle

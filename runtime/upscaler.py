@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import threading
@@ -14,19 +15,21 @@ from types import TracebackType
 from typing import Any
 
 import solvers
-from engines import EngineSettings, choose_backend
-from engines.base import Runner
+from engines.backends import choose_backend
+from engines.base import EngineSettings, Runner
 from engines.bundle import Manifest, open_bundle
 from engines.errors import EngineError, NonFiniteError, SettingsError
+from engines.graphs import UPSCALE, VAE_FACTOR
 from runtime.color_fix import color_fix_named
 from runtime.images import Picture, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
-from runtime.workspace import Workspace, latent_size, make_workspace
+from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
 
 MAX_SCALE = 16.0
+_log = logging.getLogger("dossr")
 
 OnProgress = Callable[[str, int, int], None]
 """Called as (stage, steps done, steps in all)."""
@@ -82,6 +85,7 @@ class Upscaler:
         self._runners: dict[str, Runner] = {}
         self._workspace: tuple[tuple[int, int], Workspace] | None = None
         self._closed = False
+        self._padding_told = False
         for name in opened.manifest.graphs:
             self._runners[name] = backend.open(opened, name, settings)
 
@@ -168,7 +172,7 @@ class Upscaler:
                     fix(ws.decoded, ws.preprocessed)
                     observer.record("colorfixed", ws.decoded)
             with clock.time("finish"):
-                pixels = Tensor((4 * picture.height, 4 * picture.width, 3), "uint8")
+                pixels = Tensor((UPSCALE * picture.height, UPSCALE * picture.width, 3), "uint8")
                 if not planar_to_image(ws.decoded, pixels):
                     raise NonFiniteError(
                         "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
@@ -209,6 +213,14 @@ class Upscaler:
         if self._closed:
             raise EngineError("this Upscaler is closed; open another one")
         size = latent_size(self._manifest, picture.width, picture.height)
+        if size != latent_size_needed(picture.width, picture.height) and not self._padding_told:
+            self._padding_told = True
+            _log.warning(
+                "the bundle has one shape, so smaller pictures are padded to %dx%d; they differ slightly from those of "
+                "a bundle without --static",
+                size[1] * VAE_FACTOR // UPSCALE,
+                size[0] * VAE_FACTOR // UPSCALE,
+            )
         if self._workspace is None or self._workspace[0] != size:
             self._workspace = None  # free the old buffers before the new ones are made
             self._workspace = (size, make_workspace(self._manifest, self._runners, size))

@@ -47,18 +47,22 @@ def latent_size(manifest: Manifest, width: int, height: int) -> tuple[int, int]:
     Raises:
         ImageTooLargeError: the picture is larger than the bundle's fixed or largest shape.
     """
+    H, W = latent_size_needed(width, height)
+    rows, columns = manifest.axes["H"], manifest.axes["W"]
+    if rows.max < H or columns.max < W:
+        low = VAE_FACTOR // UPSCALE
+        raise ImageTooLargeError(
+            f"the picture is {width}x{height}, this bundle takes at most {low * columns.max}x{low * rows.max}; crop "
+            "it, or export with a larger --static shape or without one"
+        )
+    return max(H, rows.min), max(W, columns.min)
+
+
+def latent_size_needed(width: int, height: int) -> tuple[int, int]:
+    """(H, W) of the latent of a picture padded to multiples of 16, which the networks need."""
     low = VAE_FACTOR // UPSCALE
-    sides = []
-    for axis, pixels in (("H", height), ("W", width)):
-        limits = manifest.axes[axis]
-        if pixels > low * limits.max:
-            raise ImageTooLargeError(
-                f"the picture is {width}x{height}, this bundle takes at most {low * manifest.axes['W'].max}x"
-                f"{low * manifest.axes['H'].max}; crop it, or export with a larger --static shape or without one"
-            )
-        padded = -(-pixels // LOW_RES_MULTIPLE) * LOW_RES_MULTIPLE // low
-        sides.append(max(padded, limits.min))
-    return sides[0], sides[1]
+    H, W = (-(-pixels // LOW_RES_MULTIPLE) * LOW_RES_MULTIPLE // low for pixels in (height, width))
+    return H, W
 
 
 def make_workspace(manifest: Manifest, runners: Mapping[str, Runner], latent: tuple[int, int]) -> Workspace:

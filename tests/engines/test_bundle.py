@@ -123,6 +123,18 @@ def test_hash_cache_sees_a_changed_file(tmp_path, monkeypatch):
     assert hash_cache.sha256(path) != first
 
 
+def test_without_a_home_files_are_hashed_each_time(tmp_path, monkeypatch):
+    from engines import hash_cache
+    from engines.files import sha256_file
+
+    for variable in ("DOSSR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(2_000_000))
+    assert hash_cache.sha256(path) == sha256_file(path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "{"])
 def test_damaged_hash_cache_is_ignored(tmp_path, monkeypatch, content):
     from engines import hash_cache

@@ -7,7 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from engines import EngineSettings, choose_backend
+from engines.backends import choose_backend
+from engines.base import EngineSettings
 from engines.bundle import open_bundle
 from engines.errors import BundlePathError, EngineError, EngineUnavailableError, SettingsError
 from engines.ort import choose_provider

@@ -251,7 +251,7 @@ def test_what_is_not_a_bundle_stays(tmp_path):
 )
 def test_errors_are_one_line(tmp_path, arguments, code, said):
     if "--engine" in arguments and "tensorrt" in arguments:
-        from engines import BACKENDS
+        from engines.backends import BACKENDS
 
         if "tensorrt" in BACKENDS:
             pytest.skip("this version builds TensorRT engines")

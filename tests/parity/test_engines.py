@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 import runtime
 import solvers
-from engines import EngineSettings, choose_backend
+from engines.backends import choose_backend
+from engines.base import EngineSettings
 from engines.bundle import open_bundle
 from engines.graphs import resolve_shape
 from runtime.kernels import Tensor

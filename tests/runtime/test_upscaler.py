@@ -153,10 +153,14 @@ def test_separate_condition_is_used(tmp_path):
     assert pictures[0] != pictures[1]
 
 
-def test_static_bundle_pads_small_pictures_and_refuses_large_ones(tmp_path):
+def test_static_bundle_pads_small_pictures_and_refuses_large_ones(tmp_path, caplog):
     with runtime.Upscaler(write_tiny_bundle(tmp_path, static=(16, 24))) as static:
         assert static(photo(48, 32)).image.size == (192, 128)
-        assert static(photo(5, 3)).image.size == (20, 12)
+        assert not caplog.records
+        for _ in range(2):
+            assert static(photo(5, 3)).image.size == (20, 12)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "padded to 48x32" in caplog.text
         with pytest.raises(ImageTooLargeError, match="the picture is 49x32, this bundle takes at most 48x32"):
             static(photo(49, 32))
 
