@@ -39,7 +39,6 @@ def parser() -> Parser:
     p.add_argument(
         "--static",
         metavar="HxW",
-        type=static_shape,
         help="fix the shape, in latent pixels (1/8 of the result)",
     )
     p.add_argument("--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts")
