@@ -98,7 +98,7 @@ def _export(settings: BuildSettings, source: Source, folder: Path, reporter: Rep
         prediction=settings.prediction,
         scale_factor=source.scale_factor,
         prompt=PROMPT if settings.context is None else "",
-        checkpoint=_checkpoint_record(settings),
+        checkpoint=_checkpoint_record(settings) | {"ignored_keys": dict(source.ignored)},
         tools=_tools(),
     )
 

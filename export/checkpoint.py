@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,20 +104,34 @@ class Checkpoint:
         """Every tensor under the prefix, keys without it, float32."""
         return {key.removeprefix(prefix): self.tensor(key) for key in self.keys if key.startswith(prefix)}
 
-    def check_all_used(self, used: Iterable[str], also_ignored: tuple[str, ...] = ()) -> None:
+    def check_all_used(self, used: Iterable[str], also_ignored: Mapping[str, str]) -> dict[str, int]:
         """Refuses keys that neither a graph takes nor `IGNORED` or a prefix names.
+
+        Args:
+            used: keys that some network reads.
+            also_ignored: further prefixes, with the reason.
+
+        Returns:
+            How many keys were ignored, by reason.
 
         Raises:
             CheckpointKeysError: names up to three of them.
         """
-        known = set(used) | IGNORED.keys()
-        ignored = (*IGNORED_PREFIXES, *also_ignored)
-        left = [k for k in self.keys if k not in known and not k.startswith(ignored)]
+        prefixes = {**IGNORED_PREFIXES, **also_ignored}
+        ignored: Counter[str] = Counter()
+        left = []
+        for key in self.keys.keys() - set(used):
+            reason = IGNORED.get(key) or next((why for prefix, why in prefixes.items() if key.startswith(prefix)), None)
+            if reason is None:
+                left.append(key)
+            else:
+                ignored[reason] += 1
         if left:
             raise CheckpointKeysError(
                 f"{self.path.name} holds {len(left)} keys that no part of DoSSR takes ({some(left)}); give the "
                 "--config that belongs to it, or remove them if they are not part of the model"
             )
+        return dict(sorted(ignored.items()))
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

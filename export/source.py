@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Source:
     """The prompt's embedding [1,77,D] float32."""
     separate_condition: bool
     """Whether the condition's encoder differs from the autoencoder's."""
+    ignored: Mapping[str, int]
+    """Keys of the checkpoint that no graph takes: reason to count."""
 
 
 def open_source(
@@ -59,7 +62,7 @@ def open_source(
         schedule, scale_factor = config.schedule, config.scale_factor
         if config.parameterization == "v" and prediction != "v":
             raise ConfigError(f"the config says parameterization v, --prediction is {prediction}; give --prediction v")
-    _check_keys(checkpoint, architecture)
+    ignored = _check_keys(checkpoint, architecture)
     if "scale_factor" in checkpoint.keys:
         found = float(checkpoint.tensor("scale_factor"))
         if abs(found - scale_factor) > _SCALE_TOLERANCE:
@@ -77,10 +80,12 @@ def open_source(
         if context_path is None
         else read_context(context_path, width),
         separate_condition=not encoders_equal(checkpoint),
+        ignored=ignored,
     )
 
 
-def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> None:
+def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> dict[str, int]:
+    """Every key is read by a network or ignored for a reason; how many are, by reason."""
     needed = {key for keys in all_needed_keys(arch, arch.text).values() for key in keys}
     if missing := needed - checkpoint.keys.keys():
         raise CheckpointKeysError(
@@ -88,7 +93,8 @@ def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> None:
             "the --config that belongs to it"
         )
     if arch.text is None:
-        unused = ("cond_stage_model.",)  # --context replaces the text tower
+        unused = {"cond_stage_model.": "text encoder; --context takes its place"}
     else:
-        unused = (f"{official.TEXT}transformer.resblocks.{arch.text.layers - 1}.",)  # the last block is not run
-    checkpoint.check_all_used(needed, unused)
+        last = f"{official.TEXT}transformer.resblocks.{arch.text.layers - 1}."
+        unused = {last: "last block of the text encoder; the embedding is taken before it"}
+    return checkpoint.check_all_used(needed, unused)
