@@ -20,12 +20,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose usage errors are one line and whose options are never abbreviated."""
 
     def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:

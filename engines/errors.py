@@ -47,6 +47,10 @@ class EngineUnavailableError(EngineError):
     """The asked engine, provider or device is not installed or not present on this machine."""
 
 
+class PackageMissingError(DossrError):
+    """A Python package that this part needs is not installed."""
+
+
 class ImageError(DossrError):
     """An input picture cannot be used."""
 

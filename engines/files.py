@@ -18,6 +18,24 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_writable(path: Path) -> None:
+    """Whether a file or folder of that name can be made. Leaves nothing behind.
+
+    Raises:
+        OutputNotWritableError: the folder it goes to is missing or not writable, or the name is too long.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            os.lstat(path)  # refuses a name that is too long
+    except FileNotFoundError as error:
+        if not path.parent.is_dir():
+            raise OutputNotWritableError(f"cannot write {path}: there is no folder {path.parent}; make it") from error
+    except OSError as error:
+        raise OutputNotWritableError(
+            f"cannot write {path}: {error.strerror}; choose another name, in a folder that is writable"
+        ) from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in `path`'s folder that is renamed to `path` when the block ends without an error.

@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.base import Buffer, Call, EngineSettings, check_buffers
 from engines.bundle import Bundle
-from engines.errors import EngineError, EngineUnavailableError
+from engines.errors import EngineError, EngineUnavailableError, SettingsError
 from engines.graphs import GraphSpec
 from engines.onnx_paths import check_external_paths
 
@@ -129,6 +129,7 @@ def choose_provider(settings: EngineSettings, available: list[str]) -> tuple[str
 
     Raises:
         EngineUnavailableError: the device is unknown, or its provider is not in the installed ONNX Runtime.
+        SettingsError: options for a provider that takes none.
     """
     device, _, index = settings.device.partition(":")
     if device == "auto":
@@ -142,6 +143,8 @@ def choose_provider(settings: EngineSettings, available: list[str]) -> tuple[str
             f"install the build that has it, or use --device cpu"
         )
     options = dict(settings.provider_options)
+    if options and provider == PROVIDERS["cpu"]:
+        raise SettingsError(f"the CPU provider takes no options, given {', '.join(options)}; leave them out")
     if index:
         options.setdefault("device_id", index)
     return provider, options

@@ -12,9 +12,9 @@ from types import FrameType
 from engines.backends import BACKENDS, ENGINES
 from engines.bundle import Precision
 from engines.cli import Parser, run_command
-from engines.errors import EngineUnavailableError, SettingsError
+from engines.errors import EngineUnavailableError, PackageMissingError, SettingsError
 from engines.graphs import LATENT_MULTIPLE
-from export.errors import CheckpointNotFoundError
+from export.errors import CheckpointNotFoundError, ConfigError, ContextError
 
 PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 """What the network may predict; `solvers` knows the same names."""
@@ -76,11 +76,20 @@ def main(argv: Sequence[str]) -> int:
         raise CheckpointNotFoundError(
             "no checkpoint was given and no demo checkpoint ships yet; pass --checkpoint model.ckpt"
         )
-    from export.bundle import (
-        BuildSettings,
-        build,
-    )  # torch takes seconds to import: usage errors need not wait
-    from export.progress import Progress, Silent
+    for option, path, missing in (
+        ("--checkpoint", args.checkpoint, CheckpointNotFoundError),
+        ("--config", args.config, ConfigError),
+        ("--context", args.context, ContextError),
+    ):
+        if path is not None and not path.is_file():
+            raise missing(f"cannot read {option} {path}: there is no such file; correct the path")
+    try:  # torch takes seconds to import: usage errors need not wait
+        from export.bundle import BuildSettings, build
+        from export.progress import Progress, Silent
+    except ModuleNotFoundError as error:
+        raise PackageMissingError(
+            f"export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e '.[export]'`"
+        ) from error
 
     settings = BuildSettings(
         checkpoint=args.checkpoint,

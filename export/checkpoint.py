@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ class _TorchSource:
 
 
 def _corrupt(path: Path, error: Exception) -> CheckpointCorruptError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    reason = textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__
     return CheckpointCorruptError(f"{path} is truncated or damaged ({reason}); download or copy it again")
 
 

@@ -107,6 +107,19 @@ def needed_keys(module: nn.Module, blocks: Blocks) -> dict[str, str]:
     return {official_key(name, blocks): name for name in module.state_dict()}
 
 
+def check_shape(key: str, stored: tuple[int, ...], ours: tuple[int, ...]) -> None:
+    """Whether a stored weight is ours; the VAE's attention is stored as 1x1 convolutions, [C,C,1,1] for [C,C].
+
+    Raises:
+        ConfigError: it is of another shape.
+    """
+    if stored not in (ours, (*ours, 1, 1)):
+        raise ConfigError(
+            f"{key} has shape {list(stored)}, the architecture says {list(ours)}; give the --config that belongs to "
+            "this checkpoint"
+        )
+
+
 def load(module: nn.Module, weights: Mapping[str, Tensor], blocks: Blocks, section: str) -> None:
     """Puts a section's weights into the network without copying them, strict both ways; then sets it to inference.
 
@@ -134,14 +147,8 @@ def load(module: nn.Module, weights: Mapping[str, Tensor], blocks: Blocks, secti
     state = module.state_dict()
     converted = {}
     for key, name in needed.items():
-        weight, shape = weights[key], state[name].shape
-        if weight.ndim == len(shape) + 2 and weight.shape[-2:] == (1, 1):
-            weight = weight[..., 0, 0]  # the VAE's attention is written as 1x1 convolutions
-        if weight.shape != shape:
-            raise ConfigError(
-                f"{section}{key} has shape {list(weights[key].shape)}, the architecture says {list(shape)}; "
-                "give the --config that belongs to this checkpoint"
-            )
-        converted[name] = weight
+        shape = tuple(state[name].shape)
+        check_shape(section + key, tuple(weights[key].shape), shape)
+        converted[name] = weights[key].reshape(shape)
     module.load_state_dict(converted, strict=True, assign=True)
     module.eval().requires_grad_(False)

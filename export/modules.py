@@ -109,12 +109,14 @@ def _empty(arch: Architecture, text: TextArchitecture | None) -> dict[str, tuple
     }
 
 
-def all_needed_keys(arch: Architecture, text: TextArchitecture | None) -> dict[str, list[str]]:
-    """Every official key that the networks take, by section; the text tower's where it is given."""
-    return {
-        prefix: [prefix + key for key in needed_keys(module, blocks)]
-        for prefix, (module, blocks) in _empty(arch, text).items()
-    }
+def all_needed_keys(arch: Architecture, text: TextArchitecture | None) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Every official key that the networks take, with our shape, by section; the text tower's where it is given."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for prefix, (module, blocks) in _empty(arch, text).items():
+        state = module.state_dict()
+        names = needed_keys(module, blocks)
+        found[prefix] = {prefix + key: tuple(state[name].shape) for key, name in names.items()}
+    return found
 
 
 def load_unet(checkpoint: Checkpoint, arch: Architecture) -> nn.Module:

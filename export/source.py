@@ -14,6 +14,7 @@ from export.architecture import DEFAULT_HEAD_WIDTH, Architecture, check_same, re
 from export.checkpoint import Checkpoint, open_checkpoint, some
 from export.config import read_config
 from export.context import compute_context, read_context
+from export.conversion import check_shape
 from export.errors import CheckpointKeysError, ConfigError
 from export.modules import all_needed_keys, encoders_equal
 from export.schedule import check_schedule
@@ -85,13 +86,16 @@ def open_source(
 
 
 def _check_keys(checkpoint: Checkpoint, arch: Architecture) -> dict[str, int]:
-    """Every key is read by a network or ignored for a reason; how many are, by reason."""
-    needed = {key for keys in all_needed_keys(arch, arch.text).values() for key in keys}
-    if missing := needed - checkpoint.keys.keys():
+    """Every key is read by a network, in its shape, or ignored for a reason; how many are, by reason."""
+    needed = {key: shape for keys in all_needed_keys(arch, arch.text).values() for key, shape in keys.items()}
+    if missing := needed.keys() - checkpoint.keys.keys():
         raise CheckpointKeysError(
             f"{checkpoint.path.name} lacks {len(missing)} keys ({some(missing)}); give a complete DoSSR checkpoint and "
             "the --config that belongs to it"
         )
+    shapes = checkpoint.shapes
+    for key, shape in needed.items():
+        check_shape(key, shapes[key], shape)
     if arch.text is None:
         unused = {"cond_stage_model.": "text encoder; --context takes its place"}
     else:

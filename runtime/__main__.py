@@ -1,7 +1,15 @@
 """`python -m runtime INPUT... -o OUTPUT`."""
 
 import sys
+from collections.abc import Sequence
 
-from runtime.cli import run
+from engines.cli import run_command
 
-sys.exit(run())
+
+def _main(arguments: Sequence[str]) -> int:
+    from runtime.cli import main  # inside, so that Ctrl-C and a missing module are told in one line
+
+    return main(arguments)
+
+
+sys.exit(run_command(_main))

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.backends import ENGINES
-from engines.cli import Parser, run_command
+from engines.cli import Parser
 from engines.errors import OutputExistsError, SettingsError
+from engines.files import check_writable
 from runtime.api import default_bundle
 from runtime.color_fix import COLOR_FIXES
 from runtime.images import check_format, load_picture, save_picture
@@ -24,18 +25,29 @@ def parser(prog: str = "python -m runtime") -> Parser:
     """The command line's options."""
     p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
     p.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="image files")
-    p.add_argument(
-        "-o", "--output", type=Path, required=True, help="image file; a folder where there are several inputs"
-    )
+    p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made: then PNG")
     p.add_argument("--bundle", type=Path, help="folder of the exported model (default: $DOSSR_BUNDLE)")
-    p.add_argument("--scale", type=float, default=4, help="of the result; other than 4 by a final resize")
+    p.add_argument(
+        "--scale", type=float, default=4, help="of the result; other than 4 by a final resize (default: %(default)s)"
+    )
     p.add_argument("--steps", type=int, help="network calls (default: the bundle's, 5)")
     p.add_argument("--order", type=int, help="of the solver, 1 to 3 (default: the bundle's, 3)")
-    p.add_argument("--seed", type=int, default=42, help="of the noise")
-    p.add_argument("--noise", choices=list(NOISE_SOURCES), default="philox", help="source of the noise")
-    p.add_argument("--color-fix", choices=list(COLOR_FIXES), default="wavelet", help="where colors come from")
-    p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, openvino, coreml, migraphx or dml")
+    p.add_argument("--seed", type=int, default=42, help="of the noise (default: %(default)s)")
+    p.add_argument(
+        "--noise", choices=list(NOISE_SOURCES), default="philox", help="source of the noise (default: %(default)s)"
+    )
+    p.add_argument(
+        "--color-fix",
+        choices=list(COLOR_FIXES),
+        default="wavelet",
+        help="where colors come from (default: %(default)s)",
+    )
+    p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs (default: %(default)s)")
+    p.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N, openvino, coreml, migraphx or dml (default: %(default)s)",
+    )
     p.add_argument("--threads", type=int, help="CPU threads of an engine call (default: every core allowed)")
     p.add_argument(
         "--provider-option", action="append", default=[], metavar="KEY=VALUE", help="for ONNX Runtime's provider"
@@ -53,7 +65,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     check_scale(args.scale)
     outputs = _outputs(args)
     for source, output in zip(args.input, outputs, strict=True):
-        check_format(output, has_alpha=load_picture(source).alpha is not None)
+        check_format(output, has_alpha=load_picture(source).alpha is not None)  # and the input is whole
     bundle = args.bundle or default_bundle()
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
@@ -73,9 +85,10 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
                 trace=trace,
                 on_progress=progress,
             )
-            save_picture(result.image, output)
+            output.parent.mkdir(exist_ok=True)
             if trace is not None:
                 trace.write(args.trace)
+            save_picture(result.image, output)
             progress.finish(result, output)
             if args.json:
                 print(json.dumps(_report(source, output, result, upscaler, str(bundle))), flush=True)
@@ -83,18 +96,25 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
-    """One output path an input; a folder takes the inputs' names with the suffix .png."""
+    """One output path an input; in a folder the inputs' names with the suffix .png. Nothing is written yet."""
     if len(args.input) > 1 and args.trace:
         raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
-    if len(args.input) > 1 and not args.output.is_dir():
-        raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is none; make it first")
-    outputs = [args.output / f"{source.stem}.png" if args.output.is_dir() else args.output for source in args.input]
-    for i, output in enumerate(outputs):
-        if output in outputs[:i]:
-            raise SettingsError(f"two inputs would both be written to {output}; rename one or run them one by one")
-    for path in (*outputs, *([args.trace] if args.trace else [])):
+    folder = args.output.is_dir() or not args.output.suffix
+    if len(args.input) > 1 and not folder:
+        raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is a file's name")
+    outputs = [args.output / f"{source.stem}.png" if folder else args.output for source in args.input]
+    written = [*outputs, *([args.trace] if args.trace else [])]
+    if folder and not args.output.exists():
+        check_writable(args.output)
+    for i, path in enumerate(written):
+        if path in written[:i]:
+            raise SettingsError(f"two results would both be written to {path}; give them different names")
+        if path.parent.exists() or not folder:
+            check_writable(path)
         if path.exists() and not args.overwrite:
             raise OutputExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
+    if args.trace and args.trace in args.input:
+        raise SettingsError(f"--trace would replace the input {args.trace}; give it another name")
     return outputs
 
 
@@ -140,8 +160,3 @@ class _Progress:
             clear = "\r\x1b[K" if self._live else ""
             line = f"{self._name} -> {output}, {size}, {result.timings['total']:.2f} s, seed {result.seed}"
             print(clear + line, file=sys.stderr)
-
-
-def run() -> int:
-    """Entry point of `python -m runtime`."""
-    return run_command(main)

@@ -56,7 +56,8 @@ class Picture:
 
 
 def load_picture(source: object) -> Picture:
-    """Decodes an input: a path, the bytes of an image file, a PIL image, or a uint8 [h, w, 3 or 4] buffer or DLPack.
+    """Decodes an input: a path, the bytes of an image file, an open binary file, a PIL image, or a uint8
+    [h, w, 3 or 4] buffer or DLPack object.
 
     The EXIF orientation is applied. Grey, palette, 16-bit and CMYK pictures become 8-bit RGB; alpha is kept apart.
 
@@ -72,6 +73,8 @@ def load_picture(source: object) -> Picture:
         if not len(source):
             raise ImageDecodeError("the image bytes are empty; pass the content of a PNG, JPEG, WebP or TIFF file")
         return _decode(io.BytesIO(source), "the image bytes")
+    if hasattr(source, "read"):
+        return _decode(source, "the image file")
     return _from_buffer(source)
 
 
@@ -97,7 +100,9 @@ def _decode(file: Any, where: str) -> Picture:
                 image.load()
                 return _from_pil(image, where)
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{where}: {error}; expected at most {MAX_PIXELS} pixels") from error
+        raise ImageTooLargeError(
+            f"{where} has far more than the {MAX_PIXELS} pixels that are read; crop or shrink it first"
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageDecodeError(
             f"{where} is not an image in a format that Pillow reads; pass a PNG, JPEG, WebP or TIFF file"
@@ -150,7 +155,10 @@ def _from_buffer(source: object) -> Picture:
         ) from error
     shape = tensor.shape
     if tensor.dtype != "uint8" or len(shape) != 3 or shape[2] not in (3, 4) or 0 in shape:
-        raise ImageError(f"an image buffer was given as {tensor.dtype}{list(shape)}, expected uint8 [h, w, 3 or 4]")
+        raise ImageError(
+            f"an image buffer was given as {tensor.dtype}{list(shape)}, expected uint8 [h, w, 3 or 4]; convert it to "
+            "8-bit RGB, or pass a PIL image"
+        )
     height, width = shape[:2]
     if height * width > MAX_PIXELS:
         raise ImageTooLargeError(
@@ -200,10 +208,6 @@ def check_format(path: Path, *, has_alpha: bool = False) -> None:
     name = FORMATS[path.suffix.lower()][0]
     if has_alpha and name in _WITHOUT_ALPHA:
         raise OutputNotWritableError(f"cannot write {path}: the picture has alpha and {name} holds none; use .png")
-    if not path.parent.is_dir():
-        raise OutputNotWritableError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputNotWritableError(f"cannot write {path}: the folder is not writable; choose another one")
 
 
 def save_picture(image: Image.Image, path: Path) -> None:

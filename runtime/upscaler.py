@@ -58,7 +58,7 @@ class Upscaler:
         engine: "auto", "onnxruntime" or "tensorrt".
         device: "auto", "cpu", "cuda", "cuda:N", or another device of the engine.
         threads: CPU threads of an engine call; None: as many as the process may use.
-        provider_options: (key, value) pairs for the engine's library.
+        provider_options: a mapping, or (key, value) pairs, for the engine's library.
 
     Raises:
         BundleError: the bundle is missing, damaged or too new.
@@ -73,12 +73,14 @@ class Upscaler:
         engine: str = "auto",
         device: str = "auto",
         threads: int | None = None,
-        provider_options: Sequence[tuple[str, str]] = (),
+        provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     ) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingsError(f"threads must be a whole number from 1, not {threads!r}")
+        if not isinstance(device, str):
+            raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
         backend = choose_backend(engine)
-        settings = EngineSettings(device=device, threads=threads, provider_options=tuple(provider_options))
+        settings = EngineSettings(device=device, threads=threads, provider_options=_pairs(provider_options))
         opened = open_bundle(bundle)
         self._lock = threading.Lock()
         self._manifest = opened.manifest
@@ -142,6 +144,8 @@ class Upscaler:
         fix = color_fix_named(color_fix)
         source = noise_source(noise, seed)
         check_scale(scale)
+        if trace is not None and not isinstance(trace, Trace):
+            raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
         report = on_progress or (lambda _stage, _done, _total: None)
         clock = _Clock()
@@ -242,6 +246,13 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((str(key), str(value)) for key, value in dict(options).items())
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"provider_options must be a mapping or (key, value) pairs, not {options!r}") from error
 
 
 class _Clock:

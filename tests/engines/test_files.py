@@ -3,7 +3,7 @@
 import pytest
 
 from engines.errors import OutputNotWritableError
-from engines.files import atomic_path, sha256_file
+from engines.files import atomic_path, check_writable, sha256_file
 
 
 def test_written_under_the_final_name(tmp_path):
@@ -37,6 +37,19 @@ def test_missing_folder_is_named(tmp_path):
         atomic_path(tmp_path / "nowhere" / "a.bin"),
     ):
         pass
+
+
+def test_writable_is_found_out_beforehand(tmp_path):
+    check_writable(tmp_path / "a.bin")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for path, message in (
+        (tmp_path / "nowhere" / "a.bin", "there is no folder"),
+        (tmp_path / ("n" * 300), "File name too long; choose another name"),
+        (tmp_path / "file" / "a.bin", "Not a directory; choose another name"),
+    ):
+        with pytest.raises(OutputNotWritableError, match=message):
+            check_writable(path)
 
 
 def test_target_that_is_a_folder_is_named(tmp_path):

@@ -71,8 +71,7 @@ def test_json(bundle, photo, tmp_path):
 def test_several_pictures_into_a_folder(bundle, photo, tmp_path):
     other = tmp_path / "other.jpg"
     Image.new("L", (3, 5)).save(other)
-    (tmp_path / "out").mkdir()
-    done = run(photo, other, "-o", tmp_path / "out", "--bundle", bundle, "--quiet")
+    done = run(photo, other, "-o", tmp_path / "out", "--bundle", bundle, "--quiet")  # the folder is made
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["other.png", "photo.png"]
 
@@ -116,8 +115,17 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["PHOTO", "-o", "OUT.xyz"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "FOLDER/none/out.png"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "PHOTO"], 1, "error: OutputExistsError: "),
+        (["PHOTO", "-o", "FOLDER/none/folder"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "/proc/out.png"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "FOLDER/" + 300 * "n" + ".png"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "OUT.png", "--trace", "FOLDER/none/t"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "OUT.png", "--trace", "PHOTO"], 1, "error: OutputExistsError: "),
+        (["PHOTO", "-o", "OUT.png", "--trace", "PHOTO", "--overwrite"], 2, "error: SettingsError: --trace would"),
+        (["PHOTO", "-o", "OUT.png", "--trace", "OUT.png"], 2, "error: SettingsError: two results would both be"),
         (["PHOTO", "PHOTO", "-o", "OUT.png"], 2, "error: SettingsError: 2 inputs need a folder"),
-        (["PHOTO", "PHOTO", "-o", "FOLDER"], 2, "error: SettingsError: two inputs would both be written to"),
+        (["PHOTO", "PHOTO", "-o", "FOLDER"], 2, "error: SettingsError: two results would both be written to"),
+        (["PHOTO", "PHOTO", "-o", "FOLDER", "--trace", "OUT"], 2, "error: SettingsError: --trace takes one input"),
+        (["PHOTO", "-o", "OUT.png", "--device", "cpu", "--provider-option", "a=b"], 2, "error: SettingsError: the CPU"),
         (["PHOTO", "-o", "OUT.png", "--steps", "0"], 2, "error: SettingsError: steps must be in 1..499"),
         (["PHOTO", "-o", "OUT.png", "--steps", "500"], 2, "error: SettingsError: steps must be in 1..499"),
         (["PHOTO", "-o", "OUT.png", "--steps", "x"], 2, "error: SettingsError: argument --steps"),

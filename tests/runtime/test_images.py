@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,10 @@ def encoded(image, kind="PNG", **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("wrap", [str, lambda p: p, lambda p: p.read_bytes(), lambda p: bytearray(p.read_bytes())])
+@pytest.mark.parametrize(
+    "wrap",
+    [str, lambda p: p, Path.read_bytes, lambda p: bytearray(p.read_bytes()), lambda p: io.BytesIO(p.read_bytes())],
+)
 def test_paths_and_bytes(tmp_path, wrap):
     path = tmp_path / "photo.png"
     Image.fromarray(photo()).save(path)
@@ -197,8 +201,8 @@ def test_outputs_that_cannot_be_written(tmp_path):
         check_format(tmp_path / "out.xyz")
     with pytest.raises(OutputNotWritableError, match="has alpha and JPEG holds none"):
         check_format(tmp_path / "out.jpg", has_alpha=True)
-    with pytest.raises(OutputNotWritableError, match="there is no folder"):
-        check_format(tmp_path / "none" / "out.png")
+    with pytest.raises(OutputNotWritableError, match="choose a folder that exists"):
+        save_picture(Image.new("RGB", (1, 1)), tmp_path / "none" / "out.png")
     too_wide = Image.new("RGB", (17000, 1))
     with pytest.raises(OutputNotWritableError, match="choose another format or place"):
         save_picture(too_wide, tmp_path / "out.webp")

@@ -13,7 +13,7 @@ import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked}:
-            raise ImportError(name + " is blocked in this test")
+            raise ModuleNotFoundError(name + " is blocked in this test", name=name)
 sys.meta_path.insert(0, Blocked())
 """
 HEAVY = ("torch", "numpy", "cupy")
@@ -107,3 +107,15 @@ except runtime.EngineUnavailableError as error:
     )
     assert "runtime._native does not import" in done.stdout
     assert "pip install -e ." in done.stdout
+
+
+def test_export_without_torch_is_named(tmp_path):
+    (tmp_path / "model.ckpt").touch()
+    done = run_blocked(
+        "import sys; from engines.cli import run_command; from export.build import main; "
+        f"sys.exit(run_command(main, ['--checkpoint', {str(tmp_path / 'model.ckpt')!r}]))"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: PackageMissingError: export needs ")
+    assert "[export]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -197,6 +197,17 @@ def test_closed_upscaler_says_so(bundle):
         upscaler(photo())
 
 
+def test_arguments_of_another_kind(bundle, upscaler):
+    with pytest.raises(SettingsError, match='device must be a name like "auto"'):
+        runtime.Upscaler(bundle, device=None)
+    with pytest.raises(SettingsError, match="provider_options must be a mapping or"):
+        runtime.Upscaler(bundle, provider_options=["a"])
+    with pytest.raises(SettingsError, match="the CPU provider takes no options, given a"):
+        runtime.Upscaler(bundle, device="cpu", provider_options={"a": "b"})
+    with pytest.raises(SettingsError, match=r"trace must be a runtime\.trace\.Trace"):
+        upscaler(photo(), trace="trace.safetensors")
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True])
 def test_threads_out_of_range(bundle, threads):
     with pytest.raises(SettingsError, match="threads must be a whole number from 1"):
