@@ -24,16 +24,18 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputNotWritableError: the folder it goes to is missing or not writable, or the name is too long.
     """
+    if not path.parent.is_dir():
+        raise OutputNotWritableError(f"cannot write {path}: there is no folder {path.parent}; make it first")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            os.lstat(path)  # refuses a name that is too long
-    except FileNotFoundError as error:
-        if not path.parent.is_dir():
-            raise OutputNotWritableError(f"cannot write {path}: there is no folder {path.parent}; make it") from error
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long
+        descriptor, probe = tempfile.mkstemp(dir=path.parent)
     except OSError as error:
         raise OutputNotWritableError(
             f"cannot write {path}: {error.strerror}; choose another name, in a folder that is writable"
         ) from error
+    os.close(descriptor)
+    Path(probe).unlink()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     """One output path an input; in a folder the inputs' names with the suffix .png. Nothing is written yet."""
     if len(args.input) > 1 and args.trace:
         raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
-    folder = args.output.is_dir() or not args.output.suffix
+    folder = os.path.isdir(args.output) or not args.output.suffix  # Path.is_dir raises for names that are too long
     if len(args.input) > 1 and not folder:
         raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is a file's name")
     outputs = [args.output / f"{source.stem}.png" if folder else args.output for source in args.input]

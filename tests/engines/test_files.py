@@ -1,5 +1,7 @@
 """Files are written whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 
 from engines.errors import OutputNotWritableError
@@ -46,7 +48,8 @@ def test_writable_is_found_out_beforehand(tmp_path):
     for path, message in (
         (tmp_path / "nowhere" / "a.bin", "there is no folder"),
         (tmp_path / ("n" * 300), "File name too long; choose another name"),
-        (tmp_path / "file" / "a.bin", "Not a directory; choose another name"),
+        (tmp_path / "file" / "a.bin", "there is no folder"),
+        (Path("/proc/a.bin"), "choose another name"),
     ):
         with pytest.raises(OutputNotWritableError, match=message):
             check_writable(path)

@@ -116,7 +116,7 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["PHOTO", "-o", "FOLDER/none/out.png"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "PHOTO"], 1, "error: OutputExistsError: "),
         (["PHOTO", "-o", "FOLDER/none/folder"], 1, "error: OutputNotWritableError: "),
-        (["PHOTO", "-o", "/proc/out.png"], 1, "error: OutputNotWritableError: "),
+        (["PHOTO", "-o", "/proc/out.png"], 1, "error: OutputNotWritableError: cannot write /proc/out.png: No such"),
         (["PHOTO", "-o", "FOLDER/" + 300 * "n" + ".png"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "OUT.png", "--trace", "FOLDER/none/t"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "OUT.png", "--trace", "PHOTO"], 1, "error: OutputExistsError: "),
