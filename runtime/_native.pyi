@@ -87,6 +87,10 @@ class Tensor:
             BufferError: a stream, or a device other than (1, 0), was asked for.
         """
 
+    @property
+    def __array_interface__(self) -> dict[str, object]:
+        """Shape, type and address, for `PIL.Image.fromarray(t)`; the address is valid as long as this tensor lives."""
+
     def __dlpack_device__(self) -> tuple[int, int]:
         """Always (1, 0): the CPU."""
 

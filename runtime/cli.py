@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -100,7 +99,7 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     """One output path an input; in a folder the inputs' names with the suffix .png. Nothing is written yet."""
     if len(args.input) > 1 and args.trace:
         raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
-    folder = os.path.isdir(args.output) or not args.output.suffix  # Path.is_dir raises for names that are too long
+    folder = not args.output.suffix or _is_folder(args.output)
     if len(args.input) > 1 and not folder:
         raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is a file's name")
     outputs = [args.output / f"{source.stem}.png" if folder else args.output for source in args.input]
@@ -117,6 +116,13 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     if args.trace and args.trace in args.input:
         raise SettingsError(f"--trace would replace the input {args.trace}; give it another name")
     return outputs
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long: refused in words by check_writable
+        return False
 
 
 def _key_value(option: str) -> tuple[str, str]:

@@ -84,6 +84,18 @@ nb::object to_dlpack(const Tensor& tensor, nb::handle stream, nb::handle max_ver
     return dlpack_capsule(duplicate, major >= 1, true);
 }
 
+// What Pillow's Image.fromarray asks for; it reads the pixels through the buffer protocol.
+nb::dict array_interface(const Tensor& tensor) {
+    const DtypeInfo& dtype = info(tensor.dtype());
+    nb::dict described;
+    described["version"] = 3;
+    described["shape"] = shape_tuple(tensor);
+    described["typestr"] = (dtype.size == 1 ? "|" : "<") + std::string(1, "iuf"[dtype.dlpack_code]) +
+                           std::to_string(dtype.size);
+    described["data"] = nb::make_tuple(reinterpret_cast<std::uintptr_t>(tensor.data()), false);
+    return described;
+}
+
 }  // namespace
 
 void bind_tensor(nb::module_& module) {
@@ -95,6 +107,7 @@ void bind_tensor(nb::module_& module) {
         .def_prop_ro("nbytes", &Tensor::nbytes)
         .def_prop_ro("ptr", [](const Tensor& tensor) { return reinterpret_cast<std::uintptr_t>(tensor.data()); })
         .def_prop_ro("device", [](const Tensor&) { return "cpu"; })
+        .def_prop_ro("__array_interface__", &array_interface)
         .def("fill", &Tensor::fill, "value"_a)
         .def("copy_from", &copy_from, "obj"_a.none())
         .def("slice", [](const Tensor& tensor, nb::handle index) {

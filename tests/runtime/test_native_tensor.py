@@ -272,3 +272,16 @@ def test_a_tensor_cannot_be_made_hollow_or_twice() -> None:
         hollow.slice(0)
     with pytest.raises(TypeError, match="prohibits subclassing"):
         type("Derived", (Tensor,), {})
+
+
+def test_pillow_reads_a_tensor_as_an_array():
+    from PIL import Image
+
+    pixels = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    image = Image.fromarray(tensor_from(pixels))
+    assert (image.mode, image.size) == ("RGB", (7, 5))
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+    for dtype in ("float32", "uint8", "float16", "int64", "float64"):
+        interface = Tensor((2, 3), dtype).__array_interface__
+        assert np.dtype(interface["typestr"]) == np.dtype(dtype)
+        assert interface["shape"] == (2, 3)
