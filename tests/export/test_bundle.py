@@ -9,21 +9,14 @@ import time
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from engines import graphs
 from engines.bundle import Precision, open_bundle
 from engines.errors import OutputExistsError, OutputNotWritableError
-from engines.graphs import GraphSpec, TensorSpec, axis_ranges
-from export import lower_ort
 from export.bundle import BuildSettings, build, check_out, replaced_folder
-from export.errors import ExportError, ExportVerificationError
-from export.onnx_export import export_graph
 from export.progress import Progress, Silent
-from export.verification import Expectation, verify
-from export.wrappers import Graph
 from tests.paths import MINI, REPOSITORY
 
 OPTIONS = [
@@ -115,62 +108,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert int(done.stdout) < 1000
-
-
-class Double(Graph):
-    def forward(self, latent):
-        return latent * 2
-
-
-class Wrong(Graph):
-    def forward(self, latent):
-        return latent * 2.001
-
-
-SPEC = GraphSpec(
-    name="double",
-    inputs=(TensorSpec(name="latent", shape=("B", 4, "H", "W")),),
-    outputs=(TensorSpec(name="output", shape=("B", 4, "H", "W")),),
-)
-
-
-def expect(value):
-    return [Expectation(label="1x8x8", inputs={"latent": torch.ones(1, 4, 8, 8)}, outputs={"output": value})]
-
-
-@pytest.mark.parametrize("static", [None, (8, 16)])
-def test_shapes_of_an_export(tmp_path, static):
-    path = export_graph(Double(), SPEC, axis_ranges(static), tmp_path / "double", static)
-    session = onnxruntime.InferenceSession(path)
-    expected = ["B", 4, "H", "W"] if static is None else [1, 4, 8, 16]
-    assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == expected
-    assert lower_ort.lower(path) is None
-
-
-class Unexportable(Graph):
-    def forward(self, latent):
-        return latent if latent.sum() > 0 else -latent
-
-
-def test_network_that_torch_cannot_export(tmp_path):
-    with pytest.raises(ExportError, match=r"cannot export double.*constraints\.txt") as caught:
-        export_graph(Unexportable(), SPEC, axis_ranges(), tmp_path / "double", None)
-    assert "\n" not in str(caught.value)
-
-
-def test_verification_gate(tmp_path):
-    path = export_graph(Wrong(), SPEC, axis_ranges(), tmp_path / "wrong", None)
-    latent = torch.randn(1, 4, 8, 8)
-    case = [Expectation(label="1x8x8", inputs={"latent": latent}, outputs={"output": latent * 2})]
-    with pytest.raises(ExportVerificationError, match=r"double\.output at 1x8x8.*1e-04") as caught:
-        verify(path, SPEC, case, Precision.FP32)
-    assert "\n" not in str(caught.value)
-    assert verify(path, SPEC, case, Precision.FP16)["deviation"] < 2e-2
-    with pytest.raises(ExportVerificationError, match="itself gives NaN"):
-        verify(path, SPEC, expect(torch.full((1, 4, 8, 8), torch.nan)), Precision.FP32)
-    nan = [Expectation(label="a", inputs={"latent": latent * torch.inf}, outputs={"output": latent})]
-    with pytest.raises(ExportVerificationError, match="NaN or infinity"):
-        verify(path, SPEC, nan, Precision.FP32)
 
 
 def settings(out):
