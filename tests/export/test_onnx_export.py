@@ -6,6 +6,7 @@ import torch
 
 from engines.bundle import Precision
 from engines.graphs import GraphSpec, TensorSpec, axis_ranges
+from export import lower_ort
 from export.errors import ExportError, ExportVerificationError
 from export.onnx_export import export_graph
 from export.verification import Expectation, verify
