@@ -171,7 +171,7 @@ def test_what_is_not_a_bundle_stays(tmp_path):
         (
             ["--checkpoint", "none.ckpt"],
             1,
-            "error: CheckpointNotFoundError: cannot read a checkpoint at none.ckpt",
+            "error: CheckpointNotFoundError: cannot read --checkpoint none.ckpt",
         ),
         (["--checkpoint", "none.ckpt", "--engine", "tensorrt"], 1, "error: EngineUnavailableError: "),
         (["--precision", "fp8"], 2, "error: SettingsError: "),
