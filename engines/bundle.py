@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engines import hash_cache
 from engines.errors import BundleHashError, BundleNotFoundError, BundlePathError, BundleSchemaError
@@ -114,7 +115,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     try:
         raw = json.loads(text)
         schema = int(raw["schema"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise BundleSchemaError(
             f"{where} is not a DoSSR manifest ({type(error).__name__}: {error}); export the bundle again"
         ) from error
@@ -142,18 +143,18 @@ def parse_manifest(text: str, where: str) -> Manifest:
             schema=schema,
             precision=Precision(raw["precision"]),
             graphs=graphs,
-            axes={name: AxisRange(**axis) for name, axis in raw["axes"].items()},
-            files={name: FileRecord(**record) for name, record in raw["files"].items()},
-            schedule=Schedule(**raw["schedule"]),
+            axes={name: _record(AxisRange, axis) for name, axis in raw["axes"].items()},
+            files={name: _record(FileRecord, record) for name, record in raw["files"].items()},
+            schedule=_record(Schedule, raw["schedule"]),
             prediction=str(raw["prediction"]),
-            plan=DefaultPlan(**raw["plan"]),
+            plan=_record(DefaultPlan, raw["plan"]),
             scale=int(raw["scale"]),
             scale_factor=float(raw["scale_factor"]),
             prompt=str(raw["prompt"]),
             checkpoint=dict(raw["checkpoint"]),
             tools=dict(raw["tools"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleSchemaError(
             f"{where} lacks or misuses a field ({type(error).__name__}: {error}); export the bundle again"
         ) from error
@@ -161,7 +162,25 @@ def parse_manifest(text: str, where: str) -> Manifest:
     return manifest
 
 
+_KINDS: dict[Any, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+_Record = TypeVar("_Record")
+
+
+def _record(cls: type[_Record], raw: Any) -> _Record:
+    """A dataclass of plain numbers and words from its JSON, every value of its type."""
+    made = cls(**raw)
+    for entry in dataclasses.fields(cls):  # type: ignore[arg-type]  # only dataclasses are passed
+        value = getattr(made, entry.name)
+        if type(value) not in _KINDS[entry.type] or value != value or value in (math.inf, -math.inf):
+            raise ValueError(f"{entry.name} is {value!r}, expected {entry.type}")
+    return made
+
+
 def _tensor_specs(raw: Any) -> tuple[TensorSpec, ...]:
+    for tensor in raw:
+        for dim in tensor["shape"]:
+            if type(dim) is not str and (type(dim) is not int or dim < 1):
+                raise ValueError(f"a dimension is {dim!r}, expected a whole number or a word")
     return tuple(TensorSpec(name=str(s["name"]), shape=tuple(s["shape"]), dtype=str(s["dtype"])) for s in raw)
 
 
@@ -170,6 +189,8 @@ def _check_graphs(manifest: Manifest, where: str) -> None:
     needed |= {"denoise"} if "denoise" in manifest.graphs else {"controlnet", "unet"}
     if missing := sorted(needed - manifest.graphs.keys()):
         raise BundleSchemaError(f"{where} has no graph {', '.join(missing)}; export the bundle again")
+    if unknown := sorted(manifest.graphs.keys() - needed - {"condition"}):
+        raise BundleSchemaError(f"{where} has a graph {', '.join(unknown)} that is not known; export the bundle again")
     for entry in manifest.graphs.values():
         for spec in (*entry.spec.inputs, *entry.spec.outputs):
             for dim in spec.shape:
@@ -220,7 +241,7 @@ def open_bundle(folder: str | Path, *, check_hashes: bool = True) -> Bundle:
 
 def _check_file(folder: Path, relative: str, record: FileRecord, check_hash: bool) -> None:
     path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if "\0" in relative or not path.resolve().is_relative_to(folder.resolve()):
         raise BundlePathError(f"{relative!r} in {folder / MANIFEST} leads outside the bundle; do not use this bundle")
     try:
         size = path.stat().st_size

@@ -32,8 +32,11 @@ _EXTERNAL_DATA = 13
 _MAX_DEPTH = 40
 
 
-def check_external_paths(model: Path, folder: Path) -> None:
+def check_external_paths(model: Path, folder: Path) -> list[str]:
     """Refuses a model whose external data lie outside `folder`.
+
+    Returns:
+        The external files, relative to `folder`.
 
     Raises:
         BundlePathError: a location is absolute, or leads out of the folder (symbolic links followed).
@@ -43,12 +46,15 @@ def check_external_paths(model: Path, folder: Path) -> None:
         locations = set(external_locations(memoryview(model.read_bytes())))
     except (IndexError, ValueError, UnicodeDecodeError) as error:
         raise BundleSchemaError(f"{model} is not a readable ONNX file ({error}); export the bundle again") from error
+    found = []
     for location in sorted(locations):
         target = (model.parent / location).resolve()
         if Path(location).is_absolute() or not target.is_relative_to(folder.resolve()):
             raise BundlePathError(
                 f"{model} keeps weights in {location!r}, outside the bundle {folder}; do not use this bundle"
             )
+        found.append(target.relative_to(folder.resolve()).as_posix())
+    return found
 
 
 def external_locations(message: memoryview, kind: str = "model", depth: int = 0) -> Iterator[str]:

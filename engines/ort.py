@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.base import Buffer, Call, EngineSettings, check_buffers
 from engines.bundle import Bundle
-from engines.errors import EngineError, EngineUnavailableError, SettingsError
+from engines.errors import BundleHashError, EngineError, EngineUnavailableError, SettingsError
 from engines.graphs import GraphSpec
 from engines.onnx_paths import check_external_paths
 
@@ -27,7 +27,8 @@ PROVIDERS = {
 """Device name to execution provider."""
 
 _ONNX_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10, "float64": 11}
-_LOG_ERRORS_ONLY = 3
+_LOG_FATAL_ONLY = 4
+"""Errors come back as exceptions, with the same words."""
 
 
 class OnnxRuntime:
@@ -41,10 +42,12 @@ class OnnxRuntime:
         provider, options = choose_provider(settings, ort.get_available_providers())
         entry = bundle.manifest.graphs[graph]
         path = bundle.path(entry.lowered.get(self.name, entry.file))
-        check_external_paths(path, bundle.folder)
+        for file in check_external_paths(path, bundle.folder):
+            if file not in bundle.manifest.files:
+                raise BundleHashError(f"{path} keeps weights in {file}, which the manifest does not list; export again")
         session_options = ort.SessionOptions()
-        session_options.intra_op_num_threads = settings.threads or _usable_cores()
-        session_options.log_severity_level = _LOG_ERRORS_ONLY
+        session_options.intra_op_num_threads = settings.threads or usable_cores()
+        session_options.log_severity_level = _LOG_FATAL_ONLY
         providers = [(provider, options)]
         if provider != PROVIDERS["cpu"]:
             providers.append((PROVIDERS["cpu"], {}))  # for operators that the provider does not have
@@ -54,8 +57,8 @@ class OnnxRuntime:
             raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
         if settings.device != "auto" and session.get_providers()[0] != provider:
             raise EngineUnavailableError(
-                f"device {settings.device!r} was asked for, but {provider} did not load; see the lines above, or use "
-                "--device cpu"
+                f"device {settings.device!r} was asked for, but {provider} did not load; install its libraries, or "
+                "use --device cpu"
             )
         return OnnxRuntimeRunner(session, entry.spec, f"onnxruntime {ort.__version__}, {session.get_providers()[0]}")
 
@@ -73,6 +76,8 @@ class OnnxRuntimeRunner:
         if self._session is None:
             raise EngineError(f"graph {self._spec.name} is closed; open the Upscaler again")
         check_buffers(self._spec, tensors)
+        if elsewhere := [f"{name} on {tensor.device}" for name, tensor in tensors.items() if tensor.device != "cpu"]:
+            raise EngineError(f"this backend binds host memory, given {', '.join(elsewhere)}; copy it to the host")
         binding = self._session.io_binding()
         for specs, bind in ((self._spec.inputs, binding.bind_input), (self._spec.outputs, binding.bind_output)):
             for spec in specs:
@@ -101,7 +106,7 @@ class _OnnxRuntimeCall:
             ) from error
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may run on; ONNX Runtime's own default counts the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -134,7 +139,7 @@ def choose_provider(settings: EngineSettings, available: list[str]) -> tuple[str
     device, _, index = settings.device.partition(":")
     if device == "auto":
         device = "cuda" if PROVIDERS["cuda"] in available else "cpu"
-    if device not in PROVIDERS or (index and not index.isdigit()):
+    if device not in PROVIDERS or (index and (not index.isdigit() or device == "cpu")):
         raise EngineUnavailableError(f"device must be auto, {', '.join(PROVIDERS)} or cuda:N, not {settings.device!r}")
     provider = PROVIDERS[device]
     if provider not in available:

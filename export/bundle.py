@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from engines.bundle import MANIFEST, FileRecord, GraphEntry, Manifest, Precision
-from engines.errors import OutputExistsError, OutputNotWritableError
+from engines.bundle import MANIFEST, FileRecord, GraphEntry, Manifest, Precision, parse_manifest
+from engines.errors import BundleSchemaError, OutputExistsError, OutputNotWritableError
 from engines.files import sha256_file
 from engines.graphs import axis_ranges
 from export import lower_ort
@@ -151,11 +151,20 @@ def check_out(out: Path) -> None:
         OutputExistsError: it does.
     """
     if out.is_dir() and not out.is_symlink():
-        if (out / MANIFEST).is_file() or not any(out.iterdir()):
+        names = {path.name for path in out.iterdir()}
+        if not names or (names <= {MANIFEST, "onnx", "engines"} and _has_manifest(out)):
             return
     elif not out.exists() and not out.is_symlink():
         return
-    raise OutputExistsError(f"{out} exists and is not a bundle, so it is not replaced; give another --out")
+    raise OutputExistsError(f"{out} exists and is not a whole bundle, so it is not replaced; give another --out")
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        parse_manifest((folder / MANIFEST).read_text(encoding="utf-8"), str(folder))
+    except (OSError, UnicodeDecodeError, BundleSchemaError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -189,6 +198,7 @@ def replaced_folder(out: Path) -> Iterator[Path]:
 
 
 def _replace(temporary: Path, out: Path) -> None:
+    check_out(out)  # an export takes minutes: somebody may have put something there
     old = temporary.with_suffix(".old")
     try:
         if out.exists():

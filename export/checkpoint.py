@@ -206,13 +206,18 @@ class _TorchSource:
                 f"{path} holds {_refused(error)}, expected tensors only, and reading it could execute code; "
                 "re-save it as safetensors where you trust it"
             ) from error
-        except (RuntimeError, OSError, EOFError, ValueError, KeyError, AssertionError, IndexError) as error:
+        except Exception as error:  # torch lets through whatever damaged bytes provoke
             raise _corrupt(path, error) from error
-        for _ in range(2):
-            if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-                loaded = loaded["state_dict"]
-        tensors = loaded if isinstance(loaded, Mapping) else {}
-        self._tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
+        wrapped = False
+        while isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+            loaded, wrapped = loaded["state_dict"], True
+        entries = loaded if isinstance(loaded, Mapping) else {}
+        self._tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
+        others = [str(k) for k, v in entries.items() if not isinstance(v, Tensor)]
+        if others and (wrapped or any("." in name for name in others)):
+            raise CheckpointKeysError(
+                f"{path.name} holds {len(others)} weights that are not tensors ({some(others)}); remove them"
+            )
         if not self._tensors:
             raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
         self.shapes: dict[str, tuple[int, ...]] = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}

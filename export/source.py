@@ -61,11 +61,15 @@ def open_source(
     if config is not None:
         check_same(config.architecture, architecture)
         schedule, scale_factor = config.schedule, config.scale_factor
+        if config.parameterization not in ("eps", "v"):
+            raise ConfigError(
+                f"the config says parameterization {config.parameterization}, expected eps or v; give a config of those"
+            )
         if config.parameterization == "v" and prediction != "v":
             raise ConfigError(f"the config says parameterization v, --prediction is {prediction}; give --prediction v")
     ignored = _check_keys(checkpoint, architecture)
     if "scale_factor" in checkpoint.keys:
-        found = float(checkpoint.tensor("scale_factor"))
+        found = float(checkpoint.tensor("scale_factor").mean())
         if abs(found - scale_factor) > _SCALE_TOLERANCE:
             raise ConfigError(
                 f"the checkpoint's scale_factor is {found:.5f}, the config's {scale_factor}; correct the config"

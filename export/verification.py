@@ -6,7 +6,6 @@ Every graph runs on ONNX Runtime's CPU provider at sizes and a batch that it was
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from engines.bundle import Precision
 from engines.graphs import GraphSpec
-from engines.ort import import_onnxruntime
-from export.errors import ExportVerificationError
+from engines.ort import import_onnxruntime, usable_cores
+from export.errors import ExportError, ExportVerificationError
 from export.samples import random_inputs, sizes
 
 CASES = ((1, 24, 16, 499.0), (3, 8, 32, 37.0))
@@ -80,9 +79,21 @@ def verify(path: Path, spec: GraphSpec, expected: Sequence[Expectation], precisi
     Raises:
         ExportVerificationError: NaN, infinity, or a figure beyond its gate.
     """
+    try:
+        return _verify(path, spec, expected, precision)
+    except ExportError:
+        raise
+    except Exception as error:  # ONNX Runtime's exception types share no base but Exception
+        raise ExportVerificationError(
+            f"ONNX Runtime cannot run {spec.name} ({path.name}): {' '.join(str(error).split())[:200]}; free memory, or "
+            "install the versions of constraints.txt"
+        ) from error
+
+
+def _verify(path: Path, spec: GraphSpec, expected: Sequence[Expectation], precision: Precision) -> dict[str, Any]:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = usable_cores()
     options.log_severity_level = 3
     options.enable_mem_pattern = False
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

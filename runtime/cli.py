@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from engines.files import check_writable
 from runtime.api import default_bundle
 from runtime.color_fix import COLOR_FIXES
 from runtime.images import check_format, load_picture, save_picture
-from runtime.noise import NOISE_SOURCES
+from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.trace import Trace
-from runtime.upscaler import Result, Upscaler, check_scale
+from runtime.upscaler import Result, Upscaler, check_scale, result_size
 
 
 def parser(prog: str = "python -m runtime") -> Parser:
@@ -62,34 +63,40 @@ def parser(prog: str = "python -m runtime") -> Parser:
 def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """Restores every input. Everything that can be checked is checked before the bundle is opened."""
     args = parser(prog).parse_args(arguments)
+    warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
     check_scale(args.scale)
+    noise_source(args.noise, args.seed)
     outputs = _outputs(args)
     for source, output in zip(args.input, outputs, strict=True):
-        check_format(output, has_alpha=load_picture(source).alpha is not None)  # and the input is whole
+        picture = load_picture(source)
+        check_format(output, has_alpha=picture.alpha is not None, size=result_size(picture, args.scale))
     bundle = args.bundle or default_bundle()
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
         bundle, engine=args.engine, device=args.device, threads=args.threads, provider_options=options
     ) as upscaler:
         for source, output in zip(args.input, outputs, strict=True):
-            progress = _Progress(source.name, enabled=not (args.quiet or args.json))
             trace = Trace() if args.trace else None
-            result = upscaler(
-                source,
-                scale=args.scale,
-                steps=args.steps,
-                order=args.order,
-                seed=args.seed,
-                noise=args.noise,
-                color_fix=args.color_fix,
-                trace=trace,
-                on_progress=progress,
-            )
+            with _Progress(source.name, enabled=not (args.quiet or args.json)) as progress:
+                result = upscaler(
+                    source,
+                    scale=args.scale,
+                    steps=args.steps,
+                    order=args.order,
+                    seed=args.seed,
+                    noise=args.noise,
+                    color_fix=args.color_fix,
+                    trace=trace,
+                    on_progress=progress,
+                )
             output.parent.mkdir(exist_ok=True)
             if trace is not None:
                 trace.write(args.trace)
             save_picture(result.image, output)
-            progress.finish(result, output)
+            if not (args.quiet or args.json):
+                size = f"{result.image.width}x{result.image.height}"
+                seconds = result.timings["total"]
+                print(f"{source.name} -> {output}, {size}, {seconds:.2f} s, seed {result.seed}", file=sys.stderr)
             if args.json:
                 print(json.dumps(_report(source, output, result, upscaler, str(bundle))), flush=True)
     return 0
@@ -106,14 +113,15 @@ def _outputs(args: argparse.Namespace) -> list[Path]:
     written = [*outputs, *([args.trace] if args.trace else [])]
     if folder and not args.output.exists():
         check_writable(args.output)
+    real = [path.resolve() for path in written]
     for i, path in enumerate(written):
-        if path in written[:i]:
+        if real[i] in real[:i]:
             raise SettingsError(f"two results would both be written to {path}; give them different names")
         if path.parent.exists() or not folder:
             check_writable(path)
         if path.exists() and not args.overwrite:
             raise OutputExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
-    if args.trace and args.trace in args.input:
+    if args.trace and real[-1] in [source.resolve() for source in args.input]:
         raise SettingsError(f"--trace would replace the input {args.trace}; give it another name")
     return outputs
 
@@ -147,23 +155,22 @@ def _report(source: Path, output: Path, result: Result, upscaler: Upscaler, bund
 
 
 class _Progress:
-    """A line that is written over on a terminal; in a pipe only the last word."""
+    """A line that is written over on a terminal, and goes at the end; nothing in a pipe."""
 
     def __init__(self, name: str, *, enabled: bool) -> None:
         self._name = name
-        self._enabled = enabled
         self._live = enabled and sys.stderr.isatty()
         self._start = time.perf_counter()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if self._live:
             count = f" {done}/{total}" if stage == "denoise" else ""
             elapsed = time.perf_counter() - self._start
             print(f"\r\x1b[K{self._name}: {stage}{count}, {elapsed:.1f} s", end="", file=sys.stderr, flush=True)
-
-    def finish(self, result: Result, output: Path) -> None:
-        if self._enabled:
-            size = f"{result.image.width}x{result.image.height}"
-            clear = "\r\x1b[K" if self._live else ""
-            line = f"{self._name} -> {output}, {size}, {result.timings['total']:.2f} s, seed {result.seed}"
-            print(clear + line, file=sys.stderr)

@@ -19,6 +19,6 @@ def color_fix_named(name: str) -> ColorFix | None:
     Raises:
         SettingsError: there is none of that name.
     """
-    if name not in COLOR_FIXES:
+    if not isinstance(name, str) or name not in COLOR_FIXES:
         raise SettingsError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, not {name!r}")
     return COLOR_FIXES[name]

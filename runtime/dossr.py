@@ -1,12 +1,12 @@
 """The console script `dossr`. In: a subcommand and its arguments. Out: what the subcommand does, and its exit code.
 
-Subcommands that need torch start `export` as a process of its own: nothing here imports it.
+Subcommands that need torch become the process `python -m export...`: nothing here imports it.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +29,8 @@ def _upscale(arguments: Sequence[str]) -> int:
 
 
 def _build(arguments: Sequence[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "export.build", *arguments], check=False).returncode
+    """Becomes the exporter's process, so that Ctrl-C and SIGTERM reach it and it can clean up."""
+    os.execv(sys.executable, [sys.executable, "-m", "export.build", *arguments])  # noqa: S606, our own interpreter
 
 
 def _version(_arguments: Sequence[str]) -> int:

@@ -4,9 +4,11 @@ them (alpha, grey, profile), and back.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import warnings
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +39,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 """Suffix to Pillow's format and how it is saved."""
 
 _WITHOUT_ALPHA = ("JPEG",)
+_MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ def load_picture(source: object) -> Picture:
         ImageError: the object is none of these.
     """
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the PIL image")
+        with _named_errors("the PIL image"):
+            return _from_pil(source, "the PIL image")
     if isinstance(source, str | os.PathLike):
         return _from_file(Path(source))
     if isinstance(source, bytes | bytearray) or (isinstance(source, memoryview) and source.ndim == 1):
@@ -80,25 +84,27 @@ def load_picture(source: object) -> Picture:
 
 def _from_file(path: Path) -> Picture:
     try:
-        with path.open("rb") as file:
-            return _decode(file, str(path))
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"there is no file {path}; check the path") from error
     except IsADirectoryError as error:
         raise ImageNotFoundError(f"{path} is a folder; name the image files in it") from error
-    except PermissionError as error:
-        raise ImageNotFoundError(f"{path} may not be read; check its permissions") from error
+    except (OSError, ValueError) as error:
+        raise ImageNotFoundError(f"{path} cannot be read ({error}); check the path and its permissions") from error
+    with file:
+        return _decode(file, str(path))
 
 
 def _decode(file: Any, where: str) -> Picture:
+    with _named_errors(where), Image.open(file) as image:
+        return _from_pil(image, where)
+
+
+@contextlib.contextmanager
+def _named_errors(where: str) -> Iterator[None]:
+    """Turns what Pillow's decoders raise into named errors."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of sizes that are checked below, and of damage that decoding reports itself
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                _check_size(image, where)
-                image.load()
-                return _from_pil(image, where)
+        yield
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"{where} has far more than the {MAX_PIXELS} pixels that are read; crop or shrink it first"
@@ -107,12 +113,7 @@ def _decode(file: Any, where: str) -> Picture:
         raise ImageDecodeError(
             f"{where} is not an image in a format that Pillow reads; pass a PNG, JPEG, WebP or TIFF file"
         ) from error
-    except ImageError:
-        raise
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError) as error:
-        # what Pillow's decoders raise on damaged files; a missing file never gets here
-        if isinstance(error, FileNotFoundError):
-            raise
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError, struct.error) as error:
         raise ImageDecodeError(f"{where} is damaged or truncated ({error}); get a whole copy of it") from error
 
 
@@ -128,13 +129,17 @@ def _check_size(image: Image.Image, where: str) -> None:
 def _from_pil(image: Image.Image, where: str) -> Picture:
     _check_size(image, where)
     info = {key: image.info[key] for key in ("icc_profile",) if image.info.get(key)}
+    image.load()
     upright = ImageOps.exif_transpose(image)
-    if len(exif := upright.getexif()):
-        info["exif"] = exif.tobytes()
+    with contextlib.suppress(struct.error, ValueError, TypeError):  # damaged EXIF is left out
+        if len(exif := upright.getexif()):
+            info["exif"] = exif.tobytes()
     grey = upright.mode in ("1", "L", "LA", "La") or upright.mode.startswith(("I", "F"))
     if upright.mode.startswith("I"):
         upright = upright.convert("I").point(lambda value: value * (1 / 257)).convert("L")
     alpha = None
+    if upright.mode in ("La", "RGBa"):
+        upright = upright.convert({"La": "LA", "RGBa": "RGBA"}[upright.mode])
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         alpha = upright.getchannel("A")
@@ -197,17 +202,22 @@ def finish_picture(pixels: Tensor, picture: Picture, size: tuple[int, int]) -> I
     return image
 
 
-def check_format(path: Path, *, has_alpha: bool = False) -> None:
-    """Whether a picture can be saved there, before any work is done.
+def check_format(path: Path, *, has_alpha: bool, size: tuple[int, int]) -> None:
+    """Whether the format can hold a picture of that size (width, height), before any work is done.
 
     Raises:
-        OutputNotWritableError: unknown suffix, a format without alpha for a picture that has it, no such folder.
+        OutputNotWritableError: unknown suffix, a format without alpha for a picture that has it, or too large for it.
     """
     if path.suffix.lower() not in FORMATS:
         raise OutputNotWritableError(f"cannot write {path}: its suffix must be one of {', '.join(FORMATS)}")
     name = FORMATS[path.suffix.lower()][0]
     if has_alpha and name in _WITHOUT_ALPHA:
         raise OutputNotWritableError(f"cannot write {path}: the picture has alpha and {name} holds none; use .png")
+    if max(size) > _MAX_SIDE.get(name, max(size)):
+        raise OutputNotWritableError(
+            f"cannot write {path}: {name} holds sides up to {_MAX_SIDE[name]}, the picture is "
+            f"{size[0]}x{size[1]}; use .png"
+        )
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
@@ -216,7 +226,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
     Raises:
         OutputNotWritableError: see `check_format`; or the format cannot hold the picture.
     """
-    check_format(path, has_alpha=image.has_transparency_data)
+    check_format(path, has_alpha=image.has_transparency_data, size=image.size)
     name, options = FORMATS[path.suffix.lower()]
     kept = {key: image.info[key] for key in ("icc_profile", "exif") if key in image.info}
     try:

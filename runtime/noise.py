@@ -79,7 +79,7 @@ def noise_source(noise: str | Sequence[Any], seed: int) -> NoiseSource:
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
         raise SettingsError(f"seed must be a whole number in 0..2**64-1, not {seed!r}")
-    if not isinstance(noise, str):
+    if isinstance(noise, Sequence) and not isinstance(noise, str):
         return Given(noise)
     if noise not in NOISE_SOURCES:
         raise SettingsError(f"noise must be {' or '.join(NOISE_SOURCES)} or a list of tensors, not {noise!r}")

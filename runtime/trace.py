@@ -9,6 +9,7 @@ import json
 import struct
 from pathlib import Path
 
+from engines.errors import SettingsError
 from engines.files import atomic_path
 from runtime.kernels import Tensor
 
@@ -30,7 +31,10 @@ class Trace:
 
     def record(self, name: str, tensor: Tensor) -> None:
         """Copies the tensor under its name: once, or once a step for eps, pred_x0 and latents."""
-        self._tensors.setdefault(name, []).append((tensor.shape, bytes(memoryview(tensor))))
+        copies = self._tensors.setdefault(name, [])
+        if copies and name not in _STACKED:
+            raise SettingsError(f"this Trace already holds {name} of another picture; make a new one for each")
+        copies.append((tensor.shape, bytes(memoryview(tensor))))
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all.

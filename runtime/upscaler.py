@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from runtime.trace import NoTrace, Trace
 from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
 
 MAX_SCALE = 16.0
+MAX_THREADS = 1024
 _log = logging.getLogger("dossr")
 
 OnProgress = Callable[[str, int, int], None]
@@ -75,8 +77,10 @@ class Upscaler:
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     ) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise SettingsError(f"threads must be a whole number from 1, not {threads!r}")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+            raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
+        if not isinstance(bundle, str | os.PathLike):
+            raise SettingsError(f"bundle must be the path of a folder, not {bundle!r}")
         if not isinstance(device, str):
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
         backend = choose_backend(engine)
@@ -129,7 +133,7 @@ class Upscaler:
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
-            on_progress: called after each stage and step.
+            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler.
 
         Returns:
             The picture, timings, the seed, and the peak memory.
@@ -182,8 +186,7 @@ class Upscaler:
                         "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
                     )
         with clock.time("finish"):
-            size = tuple(max(1, round(side * scale)) for side in (picture.width, picture.height))
-            finished = finish_picture(pixels, picture, (size[0], size[1]))
+            finished = finish_picture(pixels, picture, result_size(picture, scale))
         return Result(image=finished, timings=clock.timings(), seed=seed, peak_memory=peak_memory())
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
@@ -205,6 +208,8 @@ class Upscaler:
                 raise SettingsError(str(error)) from error
         if steps is not None or order is not None:
             raise SettingsError("steps and order belong to the plan; give either a plan or them")
+        if not isinstance(plan, solvers.Plan):
+            raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
         trained = (schedule.t1, self._manifest.prediction)
         if (plan.t1, plan.prediction) != trained and not force:
             raise SettingsError(
@@ -283,8 +288,18 @@ def check_scale(scale: float) -> None:
         raise SettingsError(f"scale must be a number above 0 and at most {MAX_SCALE:g}, not {scale!r}")
 
 
+def result_size(picture: Picture, scale: float) -> tuple[int, int]:
+    """(width, height) of the result, at least 1x1."""
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+
+
 def peak_memory() -> int:
     """The most memory that this process has held, in bytes; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024  # ru_maxrss would hold the parent's, too
+    except (OSError, IndexError, ValueError):
+        pass
     try:
         import resource
     except ImportError:

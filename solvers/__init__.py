@@ -51,7 +51,7 @@ def plan(
     """
     if solver not in SOLVERS:
         raise PlanError(f"solver must be one of {', '.join(SOLVERS)}, not {solver!r}")
-    if isinstance(order, bool) or order not in dos_sde.ORDERS:
+    if type(order) is not int or order not in dos_sde.ORDERS:
         raise PlanError(f"order must be 1, 2 or 3, not {order!r}")
     schedule = NoiseSchedule.build(
         t1=t1, shifting=shifting, train_timesteps=train_timesteps, beta_start=beta_start, beta_end=beta_end

@@ -62,7 +62,7 @@ def test_newer_schema(bundle):
         open_bundle(bundle)
 
 
-@pytest.mark.parametrize("location", ["../outside.onnx", "/etc/passwd"])
+@pytest.mark.parametrize("location", ["../outside.onnx", "/etc/passwd", "a\0b"])
 def test_file_outside_the_bundle(bundle, location):
     (bundle.parent / "outside.onnx").write_bytes(b"x")
     edit(bundle, lambda m: m["files"].update({location: {"sha256": "0" * 64, "size": 1}}))
@@ -102,6 +102,16 @@ def test_manifest_that_is_not_text(bundle):
         lambda m: m["files"].pop("onnx/denoise/model.onnx"),
         lambda m: m["schedule"].update(unknown=1),
         lambda m: m["graphs"].update(encode=3),
+        lambda m: m["graphs"].update(foo=m["graphs"]["encode"]),
+        lambda m: m["graphs"]["denoise"]["spec"]["inputs"][0].update(shape=["B", 4, None, "W"]),
+        lambda m: m["files"]["onnx/denoise/model.onnx"].update(sha256=None),
+        lambda m: m["axes"]["H"].update(max=float("inf")),
+        lambda m: m["axes"]["H"].update(min=None),
+        lambda m: m["schedule"].update(beta_start=None),
+        lambda m: m["schedule"].update(t1=True),
+        lambda m: m["plan"].update(solver=[]),
+        lambda m: m.update(scale=float("inf")),
+        lambda m: m.update(schema=float("inf")),
     ],
 )
 def test_damaged_manifest(bundle, change):

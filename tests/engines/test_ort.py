@@ -1,5 +1,6 @@
 """The ONNX Runtime backend on raw pointers."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from engines.backends import choose_backend
 from engines.base import EngineSettings
-from engines.bundle import open_bundle
-from engines.errors import BundlePathError, EngineError, EngineUnavailableError, SettingsError
+from engines.bundle import FileRecord, open_bundle
+from engines.errors import BundleHashError, BundlePathError, EngineError, EngineUnavailableError, SettingsError
+from engines.files import sha256_file
 from engines.ort import choose_provider
 from tests.tiny import write_tiny_bundle
 
@@ -79,6 +81,7 @@ def test_runs_in_place_and_again_without_rebinding(bundle):
         (lambda t: t.update(output=HostBuffer(np.zeros((4, 8, 16), np.float32))), "expected float32"),
         (lambda t: t.update(timestep=HostBuffer(np.zeros(2, np.float32))), r"expected \[1\]"),
         (lambda t: t.update(output=HostBuffer(t["output"].array, ptr_override=0)), "at address 0"),
+        (lambda t: t.update(output=HostBuffer(t["output"].array, device="cuda:0")), "output on cuda:0; copy it"),
     ],
 )
 def test_wrong_buffers_are_named(bundle, change, message):
@@ -109,7 +112,14 @@ def test_weights_outside_the_bundle_are_refused(tmp_path):
 
 
 def test_a_graph_that_onnxruntime_refuses_is_named(tmp_path):
-    folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "missing.bin"))
+    folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "weights.bin"))
+    with pytest.raises(BundleHashError, match=r"weights in onnx/encode/weights\.bin, which the manifest does not list"):
+        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+    weights = folder / "onnx/encode/weights.bin"
+    weights.write_bytes(b"short")
+    manifest = open_bundle(folder).manifest
+    record = FileRecord(sha256=sha256_file(weights), size=5)
+    dataclasses.replace(manifest, files={**manifest.files, "onnx/encode/weights.bin": record}).write(folder)
     with pytest.raises(EngineError, match="cannot open"):
         choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
 
@@ -134,7 +144,7 @@ def test_device_chooses_the_provider(device, available, expected):
     assert choose_provider(EngineSettings(device=device), available) == expected
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
 def test_unknown_device_is_named(device):
     with pytest.raises(EngineUnavailableError, match="device must be auto, cpu, cuda"):
         choose_provider(EngineSettings(device=device), ["CPUExecutionProvider"])

@@ -18,6 +18,7 @@ from engines.errors import OutputExistsError, OutputNotWritableError
 from export.bundle import BuildSettings, build, check_out, replaced_folder
 from export.progress import Progress, Silent
 from tests.paths import MINI, REPOSITORY
+from tests.tiny import write_tiny_bundle
 
 OPTIONS = [
     "--checkpoint", str(MINI / "model.ckpt"), "--config", str(MINI / "config.yaml"),
@@ -133,24 +134,47 @@ def test_failed_export_leaves_what_was_there(tmp_path, monkeypatch, error):
         build(settings(out), Silent())
     assert not list(tmp_path.iterdir())
 
-    out.mkdir(parents=True)
-    (out / "manifest.json").write_text("the old one")
+    write_tiny_bundle(out)
+    old = (out / "manifest.json").read_text()
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
         build(settings(out), Silent())
     assert [p.name for p in out.parent.iterdir()] == ["bundle"]
-    assert (out / "manifest.json").read_text() == "the old one"
+    assert (out / "manifest.json").read_text() == old
+    assert open_bundle(out)
 
 
 def test_bundle_is_replaced_when_the_new_one_is_complete(tmp_path):
-    out = tmp_path / "bundle"
-    out.mkdir()
-    (out / "manifest.json").write_text("old")
+    out = write_tiny_bundle(tmp_path / "bundle")
     (out / "engines").mkdir()
     with replaced_folder(out) as folder:
         (folder / "manifest.json").write_text("new")
-        assert (out / "manifest.json").read_text() == "old"
+        assert open_bundle(out)
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
     assert [(p.name, p.read_text()) for p in out.iterdir()] == [("manifest.json", "new")]
+
+
+@pytest.mark.parametrize("foreign", ["manifest.json", "src/main.js"])
+def test_folder_with_a_manifest_of_another_kind_stays(tmp_path, foreign):
+    """Web pages have a manifest.json too; and a bundle with somebody's notes in it is not only a bundle."""
+    out = write_tiny_bundle(tmp_path / "site")
+    (out / foreign).parent.mkdir(exist_ok=True)
+    (out / foreign).write_text('{"name": "page", "schema": 1}')
+    with pytest.raises(OutputExistsError, match="not a whole bundle"):
+        check_out(out)
+
+
+def test_what_comes_while_the_export_runs_stays(tmp_path):
+    out = tmp_path / "bundle"
+
+    def export():
+        with replaced_folder(out) as folder:
+            (folder / "manifest.json").write_text("new")
+            out.mkdir()
+            (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputExistsError):
+        export()
+    assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "notes.txt"]
 
 
 def test_what_is_not_a_bundle_stays(tmp_path):

@@ -167,6 +167,11 @@ def test_ignored_keys(tmp_path, weights):
     open_with({**weights, **extra}, tmp_path)
 
 
+def test_entries_that_are_no_tensors(tmp_path, weights):
+    with pytest.raises(CheckpointKeysError, match=r"not tensors \(model\.diffusion_model\.extra\); remove them"):
+        open_with({**weights, "model.diffusion_model.extra": "oops"}, tmp_path)
+
+
 def test_shape_that_contradicts(tmp_path, weights):
     key = "model.diffusion_model.out.0.weight"
     with pytest.raises(ConfigError, match=r"out\.0\.weight has shape \[16\].*\[32\]"):

@@ -17,6 +17,9 @@ from tests.paths import REPOSITORY, needs_larger_golden
 LATENT_TOLERANCE = 5e-4
 IMAGE_TOLERANCE = 1e-4
 CHANGED_BYTES = 0.005
+IMAGES = ("preprocessed", "decoded", "colorfixed")
+FP16_LATENT, FP16_IMAGE = 5e-2, 1e-2
+"""Twice what was measured: fp16 weights have 11 bits, and some hundred layers add up."""
 FP16_PSNR = 45.0
 """fp16 against fp32, in dB. Measured values are in docs/measurements."""
 
@@ -74,7 +77,7 @@ def report(label, compared, picture):
 def check_against_golden(label, picture, trace, checkpoint, run):
     errors, changed, _ = report(label, pairs(trace, checkpoint, run), picture)
     for name, error in errors.items():
-        tolerance = IMAGE_TOLERANCE if name in ("preprocessed", "decoded", "colorfixed") else LATENT_TOLERANCE
+        tolerance = IMAGE_TOLERANCE if name in IMAGES else LATENT_TOLERANCE
         assert error <= tolerance, name
     assert changed.max() <= 1
     assert np.mean(changed > 0) < CHANGED_BYTES
@@ -102,4 +105,5 @@ def test_fp16_is_near_fp32(tmp_path, checkpoint, run):
     picture, trace = restore(exported_bundle(checkpoint, "--precision", "fp16"), checkpoint, run, tmp_path)
     errors, _, quality = report(f"fp16 {checkpoint.name} {run[0]}", pairs(trace, checkpoint, run), picture)
     assert quality >= FP16_PSNR
-    assert max(errors.values()) < np.inf
+    for name, error in errors.items():
+        assert error <= (FP16_IMAGE if name in IMAGES else FP16_LATENT), name

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,11 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["PHOTO", "-o", "OUT.png", "--trace", "FOLDER/none/t"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "OUT.png", "--trace", "PHOTO"], 1, "error: OutputExistsError: "),
         (["PHOTO", "-o", "OUT.png", "--trace", "PHOTO", "--overwrite"], 2, "error: SettingsError: --trace would"),
+        (
+            ["PHOTO", "-o", "OUT.png", "--trace", "FOLDER/../photo.png", "--overwrite"],
+            2,
+            "error: SettingsError: --trace",
+        ),
         (["PHOTO", "-o", "OUT.png", "--trace", "OUT.png"], 2, "error: SettingsError: two results would both be"),
         (["PHOTO", "PHOTO", "-o", "OUT.png"], 2, "error: SettingsError: 2 inputs need a folder"),
         (["PHOTO", "PHOTO", "-o", "FOLDER"], 2, "error: SettingsError: two results would both be written to"),
@@ -202,7 +208,10 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
     Image.effect_noise((1600, 1200), 50).convert("RGB").save(photo)
     command = [sys.executable, "-m", "runtime", photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--steps", "499"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "onnxruntime" not in maps.read_text():
+        time.sleep(0.05)
+    time.sleep(1)  # from the library's loading to the middle of 12 seconds of work
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "interrupted\n")

@@ -71,12 +71,13 @@ def test_buffers_keep_their_kind(channels):
         ("LA", "LA"),
         ("CMYK", "RGB"),
         ("YCbCr", "RGB"),
+        ("La", "LA"),
         ("I;16", "L"),
     ],
 )
 def test_modes(mode, result_mode):
     deep = Image.fromarray(photo()[:, :, 0].astype(np.uint16) * 257)
-    image = deep if mode == "I;16" else Image.fromarray(photo()).convert(mode)
+    image = deep if mode == "I;16" else Image.fromarray(photo()).convert("LA" if mode == "La" else "RGB").convert(mode)
     picture = load_picture(image)
     result = finish_picture(Tensor((48, 80, 3), "uint8"), picture, (80, 48))
     assert (result.mode, result.size) == (result_mode, (80, 48))
@@ -176,6 +177,29 @@ def test_path_problems(tmp_path):
         load_picture(tmp_path / "none.png")
     with pytest.raises(ImageNotFoundError, match="is a folder"):
         load_picture(tmp_path)
+    for path in (tmp_path / ("n" * 300), "a\0b"):
+        with pytest.raises(ImageNotFoundError, match="cannot be read"):
+            load_picture(path)
+
+
+def test_truncated_pil_image():
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(photo(200, 200)), "JPEG")[:2000]))
+    with pytest.raises(ImageDecodeError, match="the PIL image is damaged or truncated"):
+        load_picture(image)
+
+
+def test_damaged_exif_is_left_out():
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    exif[0x011A] = 72.0
+    data = bytearray(encoded(Image.fromarray(photo()), "JPEG", exif=exif))
+    start = data.index(b"Exif")
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in rng.integers(start + 6, start + 60, 3):
+            damaged[place] = rng.integers(256)
+        assert load_picture(bytes(damaged)).width in (20, 12)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +222,14 @@ def test_objects_that_are_no_image(source):
 
 def test_outputs_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputNotWritableError, match=r"suffix must be one of \.png"):
-        check_format(tmp_path / "out.xyz")
+        check_format(tmp_path / "out.xyz", has_alpha=False, size=(1, 1))
     with pytest.raises(OutputNotWritableError, match="has alpha and JPEG holds none"):
-        check_format(tmp_path / "out.jpg", has_alpha=True)
+        check_format(tmp_path / "out.jpg", has_alpha=True, size=(1, 1))
     with pytest.raises(OutputNotWritableError, match="choose a folder that exists"):
         save_picture(Image.new("RGB", (1, 1)), tmp_path / "none" / "out.png")
     too_wide = Image.new("RGB", (17000, 1))
-    with pytest.raises(OutputNotWritableError, match="choose another format or place"):
+    with pytest.raises(
+        OutputNotWritableError, match=r"WEBP holds sides up to 16383, the picture is 17000x1; use \.png"
+    ):
         save_picture(too_wide, tmp_path / "out.webp")
     assert list(tmp_path.iterdir()) == []

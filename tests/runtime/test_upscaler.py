@@ -15,6 +15,7 @@ from engines.errors import (
     NonFiniteError,
     SettingsError,
 )
+from runtime.trace import Trace
 from tests.tiny import write_tiny_bundle
 
 
@@ -95,7 +96,10 @@ def test_given_noise_that_does_not_fit(upscaler, draws, message):
         ({"steps": 0}, r"steps must be in 1\.\.499"),
         ({"steps": 500}, r"steps must be in 1\.\.499"),
         ({"order": 4}, "order must be 1, 2 or 3, not 4"),
+        ({"order": 2.0}, "order must be 1, 2 or 3"),
         ({"noise": "perlin"}, "noise must be philox or torch-cpu"),
+        ({"noise": 5}, "noise must be philox or torch-cpu"),
+        ({"color_fix": []}, "color_fix must be one of"),
         ({"color_fix": "lab"}, "color_fix must be one of wavelet, adain, none"),
         ({"seed": -1}, r"seed must be a whole number in 0\.\.2\*\*64-1"),
         ({"seed": 2**64}, "seed must be"),
@@ -189,6 +193,13 @@ def test_results_do_not_share_memory(upscaler):
     assert bytes(memoryview(first)) == before
 
 
+def test_a_trace_holds_one_picture(upscaler):
+    trace = Trace()
+    upscaler(photo(), trace=trace)
+    with pytest.raises(SettingsError, match="this Trace already holds preprocessed of another picture"):
+        upscaler(photo(), trace=trace)
+
+
 def test_closed_upscaler_says_so(bundle):
     upscaler = runtime.Upscaler(bundle)
     upscaler.close()
@@ -200,6 +211,10 @@ def test_closed_upscaler_says_so(bundle):
 def test_arguments_of_another_kind(bundle, upscaler):
     with pytest.raises(SettingsError, match='device must be a name like "auto"'):
         runtime.Upscaler(bundle, device=None)
+    with pytest.raises(SettingsError, match="bundle must be the path of a folder"):
+        runtime.Upscaler(None)
+    with pytest.raises(SettingsError, match=r"plan must be what solvers\.plan"):
+        upscaler(photo(), plan="dos-sde")
     with pytest.raises(SettingsError, match="provider_options must be a mapping or"):
         runtime.Upscaler(bundle, provider_options=["a"])
     with pytest.raises(SettingsError, match="the CPU provider takes no options, given a"):
@@ -208,9 +223,9 @@ def test_arguments_of_another_kind(bundle, upscaler):
         upscaler(photo(), trace="trace.safetensors")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, 10**12])
 def test_threads_out_of_range(bundle, threads):
-    with pytest.raises(SettingsError, match="threads must be a whole number from 1"):
+    with pytest.raises(SettingsError, match=r"threads must be a whole number in 1\.\.1024"):
         runtime.Upscaler(bundle, threads=threads)
 
 
