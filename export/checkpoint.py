@@ -213,13 +213,13 @@ class _TorchSource:
             loaded, wrapped = loaded["state_dict"], True
         entries = loaded if isinstance(loaded, Mapping) else {}
         self._tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
+        if not self._tensors:
+            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
         others = [str(k) for k, v in entries.items() if not isinstance(v, Tensor)]
         if others and (wrapped or any("." in name for name in others)):
             raise CheckpointKeysError(
                 f"{path.name} holds {len(others)} weights that are not tensors ({some(others)}); remove them"
             )
-        if not self._tensors:
-            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
         self.shapes: dict[str, tuple[int, ...]] = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:

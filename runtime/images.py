@@ -130,8 +130,9 @@ def _from_pil(image: Image.Image, where: str) -> Picture:
     _check_size(image, where)
     info = {key: image.info[key] for key in ("icc_profile",) if image.info.get(key)}
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    with contextlib.suppress(struct.error, ValueError, TypeError):  # damaged EXIF is left out
+    upright = image
+    with contextlib.suppress(SyntaxError, struct.error, ValueError, TypeError, KeyError):  # damaged EXIF is left out
+        upright = ImageOps.exif_transpose(image)
         if len(exif := upright.getexif()):
             info["exif"] = exif.tobytes()
     grey = upright.mode in ("1", "L", "LA", "La") or upright.mode.startswith(("I", "F"))
