@@ -27,7 +27,7 @@ def read_context(path: Path, width: int) -> Tensor:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            if KEY not in file.keys():  # noqa: SIM118
+            if KEY not in file.keys():  # noqa: SIM118, safe_open is no mapping
                 raise ContextError(
                     f"{path} holds {official.some(file.keys()) or 'nothing'}, expected the key {KEY!r}; "
                     f"write the prompt's embedding [{POSITIONS},{width}] under it"

@@ -26,7 +26,8 @@ from engines.errors import (
 if TYPE_CHECKING:
     from runtime._native import Tensor as Image8
     from runtime.api import close, upscale
-    from runtime.upscaler import Result, Upscaler
+    from runtime.result import Result
+    from runtime.upscaler import Upscaler
 
 __all__ = [
     "BundleError",
@@ -49,7 +50,7 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 
 _LAZY = {
     "Image8": ("runtime.kernels", "Tensor"),
-    "Result": ("runtime.upscaler", "Result"),
+    "Result": ("runtime.result", "Result"),
     "Upscaler": ("runtime.upscaler", "Upscaler"),
     "close": ("runtime.api", "close"),
     "upscale": ("runtime.api", "upscale"),

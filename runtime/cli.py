@@ -18,8 +18,9 @@ from runtime.api import default_bundle
 from runtime.color_fix import COLOR_FIXES
 from runtime.images import check_format, load_picture, save_picture
 from runtime.noise import NOISE_SOURCES, noise_source
+from runtime.result import Result
 from runtime.trace import Trace
-from runtime.upscaler import Result, Upscaler, check_scale, result_size
+from runtime.upscaler import Upscaler, check_scale, result_size
 
 
 def parser(prog: str = "python -m runtime") -> Parser:

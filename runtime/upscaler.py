@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +21,7 @@ from runtime.color_fix import color_fix_named
 from runtime.images import Picture, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
+from runtime.result import Clock, Result, peak_memory
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
 from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
@@ -35,19 +32,6 @@ _log = logging.getLogger("dossr")
 
 OnProgress = Callable[[str, int, int], None]
 """Called as (stage, steps done, steps in all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """A restored picture and how it came about."""
-
-    image: Any
-    """PIL.Image.Image; for a buffer input a `runtime.Image8`, uint8 [H, W, 3 or 4]."""
-    timings: Mapping[str, float]
-    """Seconds by stage, and `total`; the image file's decoding is `load`."""
-    seed: int
-    peak_memory: int
-    """Bytes: the most that this process has held so far."""
 
 
 class Upscaler:
@@ -152,7 +136,7 @@ class Upscaler:
             raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
         report = on_progress or (lambda _stage, _done, _total: None)
-        clock = _Clock()
+        clock = Clock()
         total = len(chosen.steps)
         with clock.time("load"):
             picture = load_picture(image)
@@ -260,23 +244,6 @@ def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tupl
         raise SettingsError(f"provider_options must be a mapping or (key, value) pairs, not {options!r}") from error
 
 
-class _Clock:
-    """Seconds by stage, and the time since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - begin
-
-    def timings(self) -> dict[str, float]:
-        return self._stages | {"total": time.perf_counter() - self._start}
-
-
 def check_scale(scale: float) -> None:
     """Whether a picture can be enlarged by that.
 
@@ -291,18 +258,3 @@ def check_scale(scale: float) -> None:
 def result_size(picture: Picture, scale: float) -> tuple[int, int]:
     """(width, height) of the result, at least 1x1."""
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes; 0 where the system does not say."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024  # ru_maxrss would hold the parent's, too
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
