@@ -160,6 +160,7 @@ def test_decompression_bomb(side):
 
 @pytest.mark.parametrize("cut", [30, 60, 200, 500])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_truncated(kind, cut):
     data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)), kind)
     with pytest.raises(ImageDecodeError, match=r"damaged or truncated|not an image"):
