@@ -90,10 +90,6 @@ class Checkpoint:
         """Official key to shape."""
         return {key: self.source.shapes[stored] for key, stored in self.keys.items()}
 
-    def has(self, prefix: str) -> bool:
-        """Whether any key begins with the prefix."""
-        return any(key.startswith(prefix) for key in self.keys)
-
     def tensor(self, key: str) -> Tensor:
         """One tensor, float32."""
         try:

@@ -14,17 +14,11 @@ class Reporter(Protocol):
     def stage(self, name: str, done: float) -> None:
         """A stage begins; `done` in [0,1] is the share of the whole work that lies behind."""
 
-    def note(self, line: str) -> None:
-        """A line that stays."""
-
 
 class Silent:
     """Says nothing."""
 
     def stage(self, name: str, done: float) -> None:
-        """See `Reporter`."""
-
-    def note(self, line: str) -> None:
         """See `Reporter`."""
 
 
@@ -57,11 +51,6 @@ class Progress:
         with self._lock:
             self._name, self._done = name, done
             self._write(f"\r\x1b[K{self.line()}" if self._terminal else f"{self.line()}\n")
-
-    def note(self, line: str) -> None:
-        """See `Reporter`."""
-        with self._lock:
-            self._write(f"\r\x1b[K{line}\n" if self._terminal else f"{line}\n")
 
     def line(self) -> str:
         """Stage, elapsed, and remaining where it can be estimated."""

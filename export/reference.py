@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from engines import graphs
-from engines.bundle import Schedule
 from export.source import Source, open_source
 from export.stages import Stage, stages
 
@@ -21,11 +20,6 @@ class Reference:
         with torch.no_grad():
             found: list[Stage] = stages(source)
             self.modules: dict[str, nn.Module] = {stage.spec.name: stage.create().eval() for stage in found}
-
-    @property
-    def schedule(self) -> Schedule:
-        """The arguments of `solvers.plan` that the checkpoint was trained on."""
-        return self.source.schedule
 
     @torch.inference_mode()
     def preprocess(self, image: Tensor) -> Tensor:

@@ -82,11 +82,6 @@ class Plan:
     """(c_hat, c_z) of the initial latent c_hat x0_hat + c_z z."""
     steps: tuple[Step, ...]
 
-    @property
-    def history(self) -> int:
-        """How many data predictions a step reads at most, its own included."""
-        return max(len(step.c_p) for step in self.steps)
-
 
 def data_prediction(prediction: str, schedule: NoiseSchedule, t: int) -> DataPrediction:
     """p at timestep t.

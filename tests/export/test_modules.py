@@ -121,8 +121,9 @@ def test_baked_prompt_equals_the_context(name, size):
 def test_timestep_sinusoid(differ, width):
     vectors = differ["vectors"]
     result = forward.timestep_sinusoid(vectors["timesteps"].float(), forward.frequencies(width))
-    rounding = 999 * 2**-24  # exp differs by one unit in the last place between processors; t multiplies it
-    assert relative(result, vectors[f"timestep_embedding/{width}"]) <= max(BLOCK_TOLERANCE, rounding)
+    # At 320, exp differs from the golden one by a unit in the last place at some frequencies, and t multiplies it.
+    tolerance = BLOCK_TOLERANCE if width == 32 else 999 * 2**-24
+    assert relative(result, vectors[f"timestep_embedding/{width}"]) <= tolerance
 
 
 @needs_larger_golden
