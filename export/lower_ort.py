@@ -2,7 +2,8 @@
 
 ONNX Runtime's CPU kernel of `Attention` writes out the whole attention matrix: 58,880 latent pixels (a 640x360 photo)
 would take 14 GB a head. Its `com.microsoft.MultiHeadAttention` works through the matrix in blocks of the cache's size,
-in a few megabytes and somewhat faster (`benchmarks/attention.py`); it takes queries as [B,N,heads*d], so the transposes go as well.
+in a few megabytes and somewhat faster (`benchmarks/attention.py`); it takes queries as [B,N,heads*d], so the transposes
+go as well.
 """
 
 from __future__ import annotations
