@@ -25,7 +25,7 @@ RESIDUAL = 0.3
 """Gain of what closes a residual branch: some fifty of them are added up."""
 LATENT_STD = 5.0
 """Of the posterior's mean, as in Stable Diffusion, whose scale factor is 1/5.5."""
-LOG_VARIANCE = -8.0
+LOG_VARIANCE, LOG_VARIANCE_STD = -8.0, 0.5
 RESIDUAL_ENDS = (
     "out_layers.3.weight",
     "proj_out.weight",
@@ -87,6 +87,8 @@ def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
         return
     gain = GAINS.get(key, RESIDUAL if key.endswith(RESIDUAL_ENDS) or "_convs." in key else 1.0)
     tensor.normal_(0.0, gain / math.sqrt(tensor[0].numel()), generator=generator)
+    if key == f"{VAE}quant_conv.weight":
+        tensor[tensor.shape[0] // 2 :] *= LOG_VARIANCE_STD / LATENT_STD
 
 
 def schedule_tables() -> dict[str, Tensor]:
