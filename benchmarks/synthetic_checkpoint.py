@@ -25,7 +25,7 @@ RESIDUAL = 0.3
 """Gain of what closes a residual branch: some fifty of them are added up."""
 LATENT_STD = 5.0
 """Of the posterior's mean, as in Stable Diffusion, whose scale factor is 1/5.5."""
-LOG_VARIANCE, LOG_VARIANCE_STD = -8.0, 0.5
+LOG_VARIANCE, LOG_VARIANCE_STD = -3.0, 1.0
 RESIDUAL_ENDS = (
     "out_layers.3.weight",
     "proj_out.weight",
