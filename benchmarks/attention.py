@@ -2,7 +2,7 @@
 
     python benchmarks/attention.py {Attention,MultiHeadAttention} 4096 5 64
 
-`Attention` is the operator of opset 23, `MultiHeadAttention` the one that `export.lower_ort` writes. One form a
+`Attention` is the operator of opset 23, `MultiHeadAttention` the one that `export.lowering` writes. One form a
 process: a peak does not go down again.
 """
 

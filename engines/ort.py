@@ -41,7 +41,8 @@ class OnnxRuntime:
         ort = import_onnxruntime()
         provider, options = choose_provider(settings, ort.get_available_providers())
         entry = bundle.manifest.graphs[graph]
-        path = bundle.path(entry.lowered.get(self.name, entry.file))
+        device = next(name for name, known in PROVIDERS.items() if known == provider)
+        path = bundle.path(entry.lowered.get(f"{self.name}-{device}", entry.file))
         for file in check_external_paths(path, bundle.folder):
             if file not in bundle.manifest.files:
                 raise BundleHashError(f"{path} keeps weights in {file}, which the manifest does not list; export again")

@@ -23,7 +23,7 @@ from engines.bundle import MANIFEST, FileRecord, GraphEntry, Manifest, Precision
 from engines.errors import BundleSchemaError, OutputExistsError, OutputNotWritableError
 from engines.files import sha256_file
 from engines.graphs import axis_ranges
-from export import lower_ort
+from export.lowering import onnxruntime_cpu
 from export.onnx_export import export_graph
 from export.progress import Reporter
 from export.source import Source, open_source
@@ -114,9 +114,9 @@ def _export_stage(settings: BuildSettings, stage: Stage, folder: Path) -> GraphE
     gc.collect()
     verification = {"canonical": verify(path, spec, expected, settings.precision)}
     lowered = {}
-    if (rewritten := lower_ort.lower(path)) is not None:
-        lowered[lower_ort.BACKEND] = rewritten.relative_to(folder).as_posix()
-        verification[lower_ort.BACKEND] = verify(rewritten, spec, expected, settings.precision)
+    if (rewritten := onnxruntime_cpu.lower(path)) is not None:
+        lowered[onnxruntime_cpu.BACKEND] = rewritten.relative_to(folder).as_posix()
+        verification[onnxruntime_cpu.BACKEND] = verify(rewritten, spec, expected, settings.precision)
     file = path.relative_to(folder).as_posix()
     return GraphEntry(spec=spec, file=file, lowered=lowered, verification=verification)
 

@@ -6,8 +6,8 @@ import torch
 
 from engines.bundle import Precision
 from engines.graphs import GraphSpec, TensorSpec, axis_ranges
-from export import lower_ort
 from export.errors import ExportError, ExportVerificationError
+from export.lowering import onnxruntime_cpu
 from export.onnx_export import export_graph
 from export.verification import Expectation, verify
 from export.wrappers import Graph
@@ -40,7 +40,7 @@ def test_shapes_of_an_export(tmp_path, static):
     session = onnxruntime.InferenceSession(path)
     expected = ["B", 4, "H", "W"] if static is None else [1, 4, 8, 16]
     assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == expected
-    assert lower_ort.lower(path) is None
+    assert onnxruntime_cpu.lower(path) is None
 
 
 class Unexportable(Graph):
