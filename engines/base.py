@@ -31,6 +31,18 @@ class EngineSettings:
     """Passed on to the backend's library as they are (ONNX Runtime: options of the execution provider)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one graph's engine is expected to take, in bytes."""
+
+    opening: int
+    """The most while it is opened."""
+    open: int
+    """From then on, until it is closed."""
+    running: int
+    """On top of `open` while it runs, for each latent pixel."""
+
+
 class Buffer(Protocol):
     """Contiguous memory of a tensor; `runtime._native.Tensor` is one."""
 
@@ -96,6 +108,12 @@ class Backend(Protocol):
             EngineUnavailableError: the library, provider or device is not on this machine.
             EngineError: the library refused the graph.
         """
+
+    def footprint(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Footprint:
+        """An estimate of the memory that the graph will take, from the sizes of its files."""
+
+    def trim(self) -> None:
+        """Gives back memory that is only kept for the next run's intermediate results."""
 
 
 def check_buffers(spec: GraphSpec, tensors: Mapping[str, Buffer]) -> None:

@@ -47,6 +47,10 @@ class EngineUnavailableError(EngineError):
     """The asked engine, provider or device is not installed or not present on this machine."""
 
 
+class MemoryBudgetError(DossrError):
+    """The work does not fit into the memory that it may take."""
+
+
 class PackageMissingError(DossrError):
     """A Python package that this part needs is not installed."""
 

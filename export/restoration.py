@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,7 +30,6 @@ class Restoration:
     timings: dict[str, float]
 
 
-@torch.inference_mode()
 def restore(reference: Reference, image: Tensor, plan: Plan, seed: int) -> Restoration:
     """Restores one picture with torch's own noise on the CPU and the wavelet color fix.
 
@@ -39,6 +39,11 @@ def restore(reference: Reference, image: Tensor, plan: Plan, seed: int) -> Resto
         plan: of `solvers.plan`.
         seed: for `torch.manual_seed`; the draws are the posterior's, the start's, then one a step.
     """
+    with torch.inference_mode():
+        return _restore(reference, image, plan, seed)
+
+
+def _restore(reference: Reference, image: Tensor, plan: Plan, seed: int) -> Restoration:
     timings: dict[str, float] = {}
     height, width = image.shape[2:]
     generator = torch.Generator().manual_seed(seed)
@@ -89,7 +94,10 @@ def blur(image: Tensor) -> Tensor:
     return image
 
 
-def _timed(timings: dict[str, float], stage: str, work: Callable[[], Tensor]) -> Tensor:
+_Made = TypeVar("_Made")
+
+
+def _timed(timings: dict[str, float], stage: str, work: Callable[[], _Made]) -> _Made:
     begin = time.perf_counter()
     result = work()
     timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - begin

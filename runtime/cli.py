@@ -52,6 +52,9 @@ def parser(prog: str = "python -m runtime") -> Parser:
     )
     p.add_argument("--threads", type=int, help="CPU threads of an engine call (default: every core allowed)")
     p.add_argument(
+        "--max-memory", metavar="SIZE", help="what to hold at most, like 9GiB: engines are closed to stay below it"
+    )
+    p.add_argument(
         "--provider-option", action="append", default=[], metavar="KEY=VALUE", help="for ONNX Runtime's provider"
     )
     p.add_argument("--trace", type=Path, metavar="FILE.safetensors", help="write every intermediate (one input)")
@@ -74,7 +77,12 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     bundle = args.bundle or default_bundle()
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
-        bundle, engine=args.engine, device=args.device, threads=args.threads, provider_options=options
+        bundle,
+        engine=args.engine,
+        device=args.device,
+        threads=args.threads,
+        provider_options=options,
+        max_memory=args.max_memory,
     ) as upscaler:
         for source, output in zip(args.input, outputs, strict=True):
             trace = Trace() if args.trace else None

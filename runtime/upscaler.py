@@ -13,11 +13,13 @@ from typing import Any
 
 import solvers
 from engines.backends import choose_backend
-from engines.base import EngineSettings, Runner
+from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import EngineError, NonFiniteError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
+from engines.memory import parse_size
 from runtime.color_fix import color_fix_named
+from runtime.engine_pool import EnginePool
 from runtime.images import Picture, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
@@ -45,11 +47,14 @@ class Upscaler:
         device: "auto", "cpu", "cuda", "cuda:N", or another device of the engine.
         threads: CPU threads of an engine call; None: as many as the process may use.
         provider_options: a mapping, or (key, value) pairs, for the engine's library.
+        max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
+            closed when the budget asks. None: every engine is opened now and stays open.
 
     Raises:
         BundleError: the bundle is missing, damaged or too new.
         EngineError: the engine is missing or refuses a graph.
         SettingsError: an unknown engine.
+        MemoryBudgetError: an engine alone takes more than `max_memory`.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Upscaler:
         device: str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        max_memory: int | str | None = None,
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
@@ -67,17 +73,16 @@ class Upscaler:
             raise SettingsError(f"bundle must be the path of a folder, not {bundle!r}")
         if not isinstance(device, str):
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
+        budget = _bytes(max_memory)
         backend = choose_backend(engine)
         settings = EngineSettings(device=device, threads=threads, provider_options=_pairs(provider_options))
         opened = open_bundle(bundle)
         self._lock = threading.Lock()
         self._manifest = opened.manifest
-        self._runners: dict[str, Runner] = {}
         self._workspace: tuple[tuple[int, int], Workspace] | None = None
         self._closed = False
         self._padding_told = False
-        for name in opened.manifest.graphs:
-            self._runners[name] = backend.open(opened, name, settings)
+        self._pool = EnginePool(backend, opened, settings, budget)
 
     @property
     def manifest(self) -> Manifest:
@@ -87,7 +92,7 @@ class Upscaler:
     @property
     def description(self) -> str:
         """The engine and where it runs, for people."""
-        return next((runner.description for runner in self._runners.values()), "closed")
+        return "closed" if self._closed else self._pool.description
 
     def __call__(
         self,
@@ -125,6 +130,7 @@ class Upscaler:
         Raises:
             SettingsError: a setting is outside its range.
             ImageError: the picture cannot be read, or is too large for the bundle.
+            MemoryBudgetError: at this size a graph takes more than `max_memory`.
             EngineError: the engine failed, or the Upscaler is closed.
             NonFiniteError: a stage produced NaN or infinity.
         """
@@ -216,7 +222,7 @@ class Upscaler:
             )
         if self._workspace is None or self._workspace[0] != size:
             self._workspace = None  # free the old buffers before the new ones are made
-            self._workspace = (size, make_workspace(self._manifest, self._runners, size))
+            self._workspace = (size, make_workspace(self._manifest, self._pool, size))
         return self._workspace[1]
 
     def close(self) -> None:
@@ -224,9 +230,7 @@ class Upscaler:
         with self._lock:
             self._closed = True
             self._workspace = None
-            for runner in self._runners.values():
-                runner.close()
-            self._runners = {}
+            self._pool.close()
 
     def __enter__(self) -> Upscaler:
         return self
@@ -242,6 +246,14 @@ def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tupl
         return tuple((str(key), str(value)) for key, value in dict(options).items())
     except (TypeError, ValueError) as error:
         raise SettingsError(f"provider_options must be a mapping or (key, value) pairs, not {options!r}") from error
+
+
+def _bytes(size: int | str | None) -> int | None:
+    if size is None or (type(size) is int and size > 0):
+        return size
+    if isinstance(size, str):
+        return parse_size(size)
+    raise SettingsError(f'max_memory must be a number of bytes or like "9GiB", not {size!r}')
 
 
 def check_scale(scale: float) -> None:

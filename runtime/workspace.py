@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from engines.base import Call, Runner
+from engines.base import Call
 from engines.bundle import Manifest
 from engines.errors import ImageTooLargeError
 from engines.graphs import LOW_RES_MULTIPLE, UPSCALE, VAE_FACTOR, resolve_shape
+from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
 from runtime.sampler import SamplerState
 
@@ -65,8 +66,12 @@ def latent_size_needed(width: int, height: int) -> tuple[int, int]:
     return H, W
 
 
-def make_workspace(manifest: Manifest, runners: Mapping[str, Runner], latent: tuple[int, int]) -> Workspace:
-    """Allocates the buffers for a latent of (H, W) and binds every graph to them."""
+def make_workspace(manifest: Manifest, pool: EnginePool, latent: tuple[int, int]) -> Workspace:
+    """Allocates the buffers for a latent of (H, W) and binds every graph to them.
+
+    Raises:
+        MemoryBudgetError: some graph at this size takes more than the pool's budget.
+    """
     H, W = latent
     low = VAE_FACTOR // UPSCALE
     sizes = {"B": 1, "H": H, "W": W, "h": low * H, "w": low * W}
@@ -107,10 +112,12 @@ def make_workspace(manifest: Manifest, runners: Mapping[str, Runner], latent: tu
         for spec in (manifest.graphs["controlnet"].spec.outputs if "controlnet" in manifest.graphs else ())
     }
     by_graph |= dict.fromkeys(("denoise", "controlnet", "unet"), network | residuals)
+    tensors = {tensor.ptr: tensor for bound in by_graph.values() for tensor in bound.values()}
+    buffers = sum(tensor.nbytes for tensor in tensors.values())
     calls = {}
     for name, entry in manifest.graphs.items():
         names = [spec.name for spec in (*entry.spec.inputs, *entry.spec.outputs)]
-        calls[name] = runners[name].bind({n: t for n, t in by_graph[name].items() if n in names})
+        calls[name] = pool.bind(name, {n: t for n, t in by_graph[name].items() if n in names}, buffers, H * W)
     return Workspace(
         low_res=low_res,
         preprocessed=preprocessed,

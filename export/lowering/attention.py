@@ -7,6 +7,8 @@ somewhat faster (`benchmarks/attention.py`); it takes queries as [B,N,heads*d], 
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import helper, numpy_helper
 
@@ -44,7 +46,7 @@ def _fused(editor: GraphEditor, node: onnx.NodeProto) -> onnx.NodeProto:
             f"cannot lower the attention node {node.name} for ONNX Runtime; export with the torch version of "
             "constraints.txt"
         )
-    scale = {"scale": found["scale"]} if "scale" in found else {}
+    scale: dict[str, Any] = {"scale": found["scale"]} if "scale" in found else {}
     output = end[0].output[0]
     del end[0].output[:]
     return helper.make_node(

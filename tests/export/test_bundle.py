@@ -45,16 +45,11 @@ def test_bundle(request, fixture):
     assert manifest.checkpoint["file"] == "model.ckpt"
     assert len(manifest.checkpoint["sha256"]) == 64
     for entry in manifest.graphs.values():
-        forms = {"canonical"} | ({"onnxruntime"} if entry.lowered else set())
-        assert set(entry.verification) == forms
+        assert set(entry.verification) == {"canonical", "onnxruntime-cpu"}
         for figures in entry.verification.values():
             assert figures["deviation"] <= (1e-4 if manifest.precision is Precision.FP32 else 2e-2)
             assert figures["cosine"] >= 0.9999
-    assert {name for name, entry in manifest.graphs.items() if entry.lowered} == {
-        "encode",
-        "denoise",
-        "decode",
-    }
+    assert all(set(entry.lowered) == {"onnxruntime-cpu"} for entry in manifest.graphs.values())
     assert set(manifest.files) == {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -85,9 +80,9 @@ def test_onnx_files(request, fixture):
         assert all(t.data_location == onnx.TensorProto.EXTERNAL for t in large)
         assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT}
     assert {"Attention", "GroupNormalization", "Gelu", "LayerNormalization"} <= operators["denoise", "model.onnx"]
-    lowered = operators["denoise", "model.onnxruntime.onnx"]
-    assert "MultiHeadAttention" in lowered
-    assert "Attention" not in lowered
+    lowered = operators["denoise", "model.onnxruntime-cpu.onnx"]
+    assert {"MultiHeadAttention", "InstanceNormalization", "DepthToSpace"} <= lowered
+    assert not {"Attention", "GroupNormalization", "Resize"} & lowered
 
 
 def test_prompt_is_baked(mini_bundle):
