@@ -11,7 +11,7 @@ DAMAGED = (SyntaxError, struct.error, ValueError, TypeError, KeyError, OSError, 
 """What Pillow raises for damaged EXIF, which is left out."""
 
 _ORIENTATION = 0x0112
-_SUBFOLDERS = (0x8769, 0x8825)  # Exif and GPS
+_FOLDERS = (0x8769, 0x8825)  # Exif and GPS
 _ABOUT_THE_PICTURE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
 """Description, maker, model, software, date, artist, computer, copyright. In a TIFF file they stand among tags about
 the file's own structure, which must not go on.
@@ -38,13 +38,29 @@ def exif_bytes(image: Image.Image) -> bytes:
     """The EXIF without its orientation; empty where there is none, or a damaged one."""
     with contextlib.suppress(*DAMAGED):
         given = image.getexif()
-        tags = _ABOUT_THE_PICTURE if hasattr(image, "tag_v2") else set(given) - {_ORIENTATION, *_SUBFOLDERS}
-        kept = Image.Exif()
-        for tag in tags:
-            if tag in given:
-                kept[tag] = given[tag]
-        for tag in _SUBFOLDERS:
-            if folder := given.get_ifd(tag):
-                kept[tag] = dict(folder)
+        tags = _ABOUT_THE_PICTURE if hasattr(image, "tag_v2") else tuple(set(given) - {_ORIENTATION, *_FOLDERS})
+        kept = _with_tags(given, tags)
         return kept.tobytes() if len(kept) else b""
     return b""
+
+
+def exif_for_tiff(exif: bytes) -> Image.Exif | None:
+    """Of EXIF bytes what can stand in a TIFF file's directory, little-endian; None where there is no such tag."""
+    with contextlib.suppress(*DAMAGED):
+        given = Image.Exif()
+        given.load(exif)
+        kept = _with_tags(given, _ABOUT_THE_PICTURE)
+        return kept if kept.tobytes() and len(kept) else None
+    return None
+
+
+def _with_tags(given: Image.Exif, tags: tuple[int, ...]) -> Image.Exif:
+    kept = Image.Exif()
+    kept.endian = "<"
+    for tag in sorted(tags):
+        if tag in given:
+            kept[tag] = given[tag]
+    for tag in _FOLDERS:
+        if folder := given.get_ifd(tag):
+            kept[tag] = dict(folder)
+    return kept

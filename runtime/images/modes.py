@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any, cast
 
 from PIL import Image
@@ -50,7 +49,7 @@ def from_pil(image: Image.Image, where: str, *, is_file: bool = False) -> Pictur
         fits, notice = check_profile(profile, grey=grey, converted=converted)
         metadata |= {"icc_profile": profile} if fits else {}
         notices += [notice] if notice else []
-    if is_file and (notice := _frames(image)):
+    if is_file and (notice := frames_notice(image)):
         notices.append(notice)
     width, height = color.size
     pixels: Any = join([color]) if grey else memoryview(color.tobytes()).cast("B", (height, width, 3))
@@ -82,7 +81,7 @@ def _grey(upright: Image.Image, image: Image.Image, where: str) -> tuple[Image.I
         return deep, None
     opaque = [255] * 65536
     opaque[transparent & 0xFFFF] = 0
-    return deep, plane_at(deep.point(opaque, "L"), 16)
+    return deep, plane_at(deep.convert("I").point(opaque, "L"), 16)
 
 
 def _sixteen_bits(upright: Image.Image, image: Image.Image, where: str) -> Image.Image:
@@ -121,13 +120,13 @@ def _extremes(plane: Image.Image) -> tuple[float, float]:
     return cast(tuple[float, float], plane.getextrema())
 
 
-def _frames(image: Image.Image) -> str | None:
+def frames_notice(image: Image.Image) -> str | None:
     """The notice for a file of several frames; run last, because it moves within the file."""
     if image.format not in _ANIMATED:
         return None
+    name = "page" if image.format == "TIFF" else "frame"
     try:
         count = getattr(image, "n_frames", 1)
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError, KeyError, struct.error):
-        return "the first frame is taken; those after it are damaged"
-    name = "page" if image.format == "TIFF" else "frame"
+    except Exception:  # whatever a decoder raises for damage behind the first frame
+        return f"the first {name} is taken; those after it are damaged"
     return f"the first of {count} {name}s is taken" if count > 1 else None

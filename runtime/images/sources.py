@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from PIL import Image, UnidentifiedImageError
 
 from engines.errors import DossrError, ImageDecodeError, ImageError, ImageNotFoundError, ImageTooLargeError
 from runtime.images.exif import exif_bytes, orientation_of
-from runtime.images.modes import from_pil
+from runtime.images.modes import frames_notice, from_pil
 from runtime.images.picture import MAX_PIXELS, Picture, check_size
 from runtime.images.planes import flat, plane_from_bytes
 from runtime.images.profiles import check_profile
-from runtime.images.vips import INSTALL, has_pyvips, read_deep
+from runtime.images.vips import INSTALL, DeepPixels, has_pyvips, read_deep
 from runtime.kernels import tensor_from
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS_PER_SAMPLE = 258  # TIFF tag
+_NO_PIXELS = ("EPS", "WMF")
+_BITS_PER_SAMPLE, _EXTRA_SAMPLES = 258, 338  # TIFF tags
 
 
 def load_picture(source: object) -> Picture:
@@ -75,6 +75,8 @@ def _decode(file: Any, where: str) -> Picture:
             raise
         with image:
             check_size(image.width, image.height, where)
+            if image.format in _NO_PIXELS:  # Pillow would start Ghostscript
+                raise ImageDecodeError(f"{where}: {image.format} describes no pixels; render it to a PNG file first")
             if not _is_deep_color(image):
                 return from_pil(image, where, is_file=True)
             if has_pyvips():
@@ -99,7 +101,9 @@ def _named_errors(where: str) -> Iterator[None]:
         raise ImageDecodeError(
             f"{where} is not an image in a format that Pillow reads; pass a PNG, JPEG, WebP or TIFF file"
         ) from error
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError, KeyError, struct.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise of every kind for damaged files
         raise ImageDecodeError(f"{where} is damaged or truncated ({error}); get a whole copy of it") from error
 
 
@@ -120,25 +124,26 @@ def _content(file: Any) -> bytes:
 
 def _deep(file: Any, image: Image.Image, where: str) -> Picture:
     """16-bit color through pyvips, with the EXIF as Pillow reads it."""
-    kind, frames = str(image.format), getattr(image, "n_frames", 1)
-    orientation, exif = orientation_of(image), exif_bytes(image)
-    return _from_deep(_content(file), kind, where, orientation=orientation, exif=exif, frames=frames)
+    orientation, exif, notice = orientation_of(image), exif_bytes(image), frames_notice(image)
+    premultiplied = getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES) == (1,)
+    deep = read_deep(_content(file), str(image.format), where, orientation=orientation, premultiplied=premultiplied)
+    return _from_deep(deep, where, exif, notice)
 
 
 def _unknown_tiff(file: Any, where: str) -> Picture | None:
     """A TIFF file of a kind that Pillow does not read (grey with alpha at 16 bits, floating-point color)."""
     data = _content(file)
+    if not data:
+        raise ImageDecodeError(f"{where} is empty; pass a PNG, JPEG, WebP or TIFF file")
     if not data.startswith(_TIFF_MAGIC):
         return None
     if not has_pyvips():
         raise ImageDecodeError(f"{where} is damaged, or a TIFF file of a kind that needs pyvips; {INSTALL}")
-    return _from_deep(data, "TIFF", where)
+    deep = read_deep(data, "TIFF", where)
+    return _from_deep(deep, where, b"", f"the first of {deep.pages} pages is taken" if deep.pages > 1 else None)
 
 
-def _from_deep(
-    data: bytes, kind: str, where: str, *, orientation: int = 1, exif: bytes = b"", frames: int = 1
-) -> Picture:
-    deep = read_deep(data, kind, where, orientation)
+def _from_deep(deep: DeepPixels, where: str, exif: bytes, notice: str | None) -> Picture:
     pixels, alpha = deep.pixels, None
     height, width, channels = pixels.shape  # type: ignore[misc]
     if channels in (2, 4):
@@ -147,13 +152,11 @@ def _from_deep(
         if channels == 2:
             pixels = memoryview(samples[::2].tobytes()).cast("H", (height, width, 1))
     metadata = {"exif": exif} if exif else {}
-    notices = []
+    notices = [notice]
     if deep.profile:
-        fits, notice = check_profile(deep.profile, grey=channels < 3, converted=False)
+        fits, unfit = check_profile(deep.profile, grey=channels < 3, converted=False)
         metadata |= {"icc_profile": deep.profile} if fits else {}
-        notices += [notice] if notice else []
-    if (count := max(frames, deep.pages)) > 1:
-        notices.append(f"the first of {count} {'page' if kind == 'TIFF' else 'frame'}s is taken")
+        notices.append(unfit)
     return Picture(
         pixels=pixels,
         width=width,
@@ -162,7 +165,7 @@ def _from_deep(
         alpha=alpha,
         grey=channels < 3,
         metadata=metadata,
-        notices=tuple(f"{where}: {notice}" for notice in notices),
+        notices=tuple(f"{where}: {notice}" for notice in notices if notice),
     )
 
 

@@ -19,6 +19,7 @@ INSTALL = "pip install 'pyvips[binary]'"
 """The command that brings pyvips and libvips."""
 
 _THREADS = 2
+_CLASSIC_TIFF = 3_900_000_000  # bytes; its offsets have 32 bits
 _LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
 _SCALES = {"uchar": 257.0, "ushort": 1.0, "float": 65535.0, "double": 65535.0}
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -72,7 +73,9 @@ def has_pyvips() -> bool:
     return True
 
 
-def read_deep(data: bytes, kind: str, where: str, orientation: int = 1) -> DeepPixels:
+def read_deep(
+    data: bytes, kind: str, where: str, *, orientation: int | None = None, premultiplied: bool = False
+) -> DeepPixels:
     """Decodes a PNG or TIFF file at 16 bits: grey or RGB, with or without alpha.
 
     CMYK and other colors become sRGB. 8-bit samples are widened, floating-point ones in [0, 1] scaled.
@@ -81,7 +84,8 @@ def read_deep(data: bytes, kind: str, where: str, orientation: int = 1) -> DeepP
         data: of the whole file.
         kind: "PNG" or "TIFF".
         where: the file's name, for error texts.
-        orientation: as in EXIF, 1 to 8.
+        orientation: as in EXIF, 1 to 8; None: what libvips reads in the file.
+        premultiplied: the colors were multiplied with alpha, which is undone.
 
     Raises:
         ImageTooLargeError, ImageDecodeError: damaged, truncated, or samples that are none of these.
@@ -89,11 +93,10 @@ def read_deep(data: bytes, kind: str, where: str, orientation: int = 1) -> DeepP
     """
     pyvips = load_pyvips()
     try:
-        image = getattr(pyvips.Image, _LOADERS[kind])(data, fail_on="error")
-        check_size(image.width, image.height, where)
-        pages = image.get("n-pages") if image.get_typeof("n-pages") else 1
-        image = image.copy_memory()
-        profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+        opened = getattr(pyvips.Image, _LOADERS[kind])(data, fail_on="error")
+        check_size(opened.width, opened.height, where)
+        image = opened.copy_memory()
+        profile = _field(image, "icc-profile-data", None)
         if image.interpretation in ("cmyk", "lab", "labs", "xyz", "yxy"):
             image = _to_rgb(image, profile)
             profile = None
@@ -101,14 +104,18 @@ def read_deep(data: bytes, kind: str, where: str, orientation: int = 1) -> DeepP
             image = image[0:4]  # samples without a meaning stand behind the colors
         if image.format != "ushort":
             image = _scaled(image, where)
-        image = _UPRIGHT.get(orientation, lambda same: same)(image)
+        if premultiplied:
+            image = image.unpremultiply().rint().cast("ushort")
+        image = _UPRIGHT.get(orientation or _field(opened, "orientation", 1), lambda same: same)(image)
         samples = memoryview(image.write_to_memory())
     except pyvips.Error as error:
         reason = " ".join(str(error).split()) or "its data end early"
         raise ImageDecodeError(f"{where} is damaged or truncated ({reason}); get a whole copy of it") from error
-    return DeepPixels(
-        pixels=samples.cast("B").cast("H", (image.height, image.width, image.bands)), profile=profile, pages=pages
-    )
+    return DeepPixels(pixels=samples.cast("B").cast("H", (image.height, image.width, image.bands)), profile=profile)
+
+
+def _field(image: Any, name: str, default: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) else default
 
 
 def _to_rgb(image: Any, profile: bytes | None) -> Any:
@@ -134,7 +141,8 @@ def _scaled(image: Any, where: str) -> Any:
 
 
 def write_deep(pixels: Tensor, path: Path, kind: str, metadata: Mapping[str, bytes]) -> None:
-    """Writes uint16 [h, w, 2 to 4] to a PNG or TIFF file with its ICC profile and EXIF.
+    """Writes uint16 [h, w, 2 to 4] to a PNG or TIFF file with its ICC profile, and the PNG file
+    with its EXIF.
 
     Raises:
         OSError: libvips cannot write it.
@@ -151,6 +159,7 @@ def write_deep(pixels: Tensor, path: Path, kind: str, metadata: Mapping[str, byt
         if kind == "PNG":
             image.pngsave(str(path), bitdepth=16, compression=4)
         else:
-            image.tiffsave(str(path), compression="deflate", predictor="horizontal")
+            big = pixels.nbytes > _CLASSIC_TIFF
+            image.tiffsave(str(path), compression="deflate", predictor="horizontal", bigtiff=big)
     except pyvips.Error as error:
         raise OSError(" ".join(str(error).split())) from error
