@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 
 from PIL import Image, ImageOps
 
-DAMAGED = (SyntaxError, struct.error, ValueError, TypeError, KeyError, OSError, EOFError)
-"""What Pillow raises for damaged EXIF, which is left out."""
+from runtime.images.picture import DAMAGED
 
 _ORIENTATION = 0x0112
 _FOLDERS = (0x8769, 0x8825)  # Exif and GPS

@@ -8,7 +8,7 @@ from PIL import Image
 
 from engines.errors import ImageDecodeError
 from runtime.images.exif import upright_with_exif
-from runtime.images.picture import Picture, check_size
+from runtime.images.picture import DAMAGED, Picture, check_size
 from runtime.images.planes import join, plane_at, plane_from_bytes
 from runtime.images.profiles import check_profile, cmyk_to_rgb, lab_to_rgb
 from runtime.kernels import Tensor, planar_to_image
@@ -127,6 +127,6 @@ def frames_notice(image: Image.Image) -> str | None:
     name = "page" if image.format == "TIFF" else "frame"
     try:
         count = getattr(image, "n_frames", 1)
-    except Exception:  # whatever a decoder raises for damage behind the first frame
+    except DAMAGED:
         return f"the first {name} is taken; those after it are damaged"
     return f"the first of {count} {name}s is taken" if count > 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,19 @@ from engines.errors import ImageDecodeError, ImageTooLargeError, SettingsError
 
 MAX_PIXELS = 64_000_000
 """Inputs with more are refused before they are decoded."""
+
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+)
+"""What Pillow raises for damaged files and damaged EXIF."""
 
 DEPTHS = (8, 16)
 """Bits a channel that pictures have here."""

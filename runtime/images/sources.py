@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from engines.errors import DossrError, ImageDecodeError, ImageError, ImageNotFoundError, ImageTooLargeError
 from runtime.images.exif import exif_bytes, orientation_of
 from runtime.images.modes import frames_notice, from_pil
-from runtime.images.picture import MAX_PIXELS, Picture, check_size
+from runtime.images.picture import DAMAGED, MAX_PIXELS, Picture, check_size
 from runtime.images.planes import flat, plane_from_bytes
 from runtime.images.profiles import check_profile
 from runtime.images.vips import INSTALL, DeepPixels, has_pyvips, read_deep
@@ -22,7 +22,7 @@ from runtime.kernels import tensor_from
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NO_PIXELS = ("EPS", "WMF")
-_BITS_PER_SAMPLE, _EXTRA_SAMPLES = 258, 338  # TIFF tags
+_BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 def load_picture(source: object) -> Picture:
@@ -101,9 +101,7 @@ def _named_errors(where: str) -> Iterator[None]:
         raise ImageDecodeError(
             f"{where} is not an image in a format that Pillow reads; pass a PNG, JPEG, WebP or TIFF file"
         ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise of every kind for damaged files
+    except DAMAGED as error:
         raise ImageDecodeError(f"{where} is damaged or truncated ({error}); get a whole copy of it") from error
 
 
@@ -125,8 +123,7 @@ def _content(file: Any) -> bytes:
 def _deep(file: Any, image: Image.Image, where: str) -> Picture:
     """16-bit color through pyvips, with the EXIF as Pillow reads it."""
     orientation, exif, notice = orientation_of(image), exif_bytes(image), frames_notice(image)
-    premultiplied = getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES) == (1,)
-    deep = read_deep(_content(file), str(image.format), where, orientation=orientation, premultiplied=premultiplied)
+    deep = read_deep(_content(file), str(image.format), where, orientation=orientation)
     return _from_deep(deep, where, exif, notice)
 
 

@@ -73,19 +73,16 @@ def has_pyvips() -> bool:
     return True
 
 
-def read_deep(
-    data: bytes, kind: str, where: str, *, orientation: int | None = None, premultiplied: bool = False
-) -> DeepPixels:
+def read_deep(data: bytes, kind: str, where: str, *, orientation: int | None = None) -> DeepPixels:
     """Decodes a PNG or TIFF file at 16 bits: grey or RGB, with or without alpha.
 
-    CMYK and other colors become sRGB. 8-bit samples are widened, floating-point ones in [0, 1] scaled.
+    CMYK and other colors become sRGB, and libvips divides colors by alpha that were multiplied with it. 8-bit samples are widened, floating-point ones in [0, 1] scaled.
 
     Args:
         data: of the whole file.
         kind: "PNG" or "TIFF".
         where: the file's name, for error texts.
         orientation: as in EXIF, 1 to 8; None: what libvips reads in the file.
-        premultiplied: the colors were multiplied with alpha, which is undone.
 
     Raises:
         ImageTooLargeError, ImageDecodeError: damaged, truncated, or samples that are none of these.
@@ -104,14 +101,16 @@ def read_deep(
             image = image[0:4]  # samples without a meaning stand behind the colors
         if image.format != "ushort":
             image = _scaled(image, where)
-        if premultiplied:
-            image = image.unpremultiply().rint().cast("ushort")
         image = _UPRIGHT.get(orientation or _field(opened, "orientation", 1), lambda same: same)(image)
         samples = memoryview(image.write_to_memory())
     except pyvips.Error as error:
         reason = " ".join(str(error).split()) or "its data end early"
         raise ImageDecodeError(f"{where} is damaged or truncated ({reason}); get a whole copy of it") from error
-    return DeepPixels(pixels=samples.cast("B").cast("H", (image.height, image.width, image.bands)), profile=profile)
+    return DeepPixels(
+        pixels=samples.cast("B").cast("H", (image.height, image.width, image.bands)),
+        profile=profile,
+        pages=_field(opened, "n-pages", 1),
+    )
 
 
 def _field(image: Any, name: str, default: Any) -> Any:
