@@ -5,7 +5,9 @@ or TIFF file, or pixels. Out: pixels, or a file.
 from __future__ import annotations
 
 import logging
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ INSTALL = "pip install 'pyvips[binary]'"
 
 _THREADS = 2
 _CLASSIC_TIFF = 3_900_000_000  # bytes; its offsets have 32 bits
+_PNG_HEADER = 8 + 25  # the signature and IHDR
 _LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
 _SCALES = {"uchar": 257.0, "ushort": 1.0, "float": 65535.0, "double": 65535.0}
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -76,7 +79,8 @@ def has_pyvips() -> bool:
 def read_deep(data: bytes, kind: str, where: str, *, orientation: int | None = None) -> DeepPixels:
     """Decodes a PNG or TIFF file at 16 bits: grey or RGB, with or without alpha.
 
-    CMYK and other colors become sRGB, and libvips divides colors by alpha that were multiplied with it. 8-bit samples are widened, floating-point ones in [0, 1] scaled.
+    CMYK and other colors become sRGB, 8-bit samples are widened, floating-point ones in [0, 1] scaled. (libvips itself
+    undoes premultiplied alpha.)
 
     Args:
         data: of the whole file.
@@ -152,13 +156,20 @@ def write_deep(pixels: Tensor, path: Path, kind: str, metadata: Mapping[str, byt
     try:
         image = pyvips.Image.new_from_memory(memoryview(pixels), width, height, channels, "ushort")
         image = image.copy(interpretation="rgb16" if channels > 2 else "grey16")
-        for key, name in (("icc_profile", "icc-profile-data"), ("exif", "exif-data")):
-            if key in metadata:
-                image.set_type(pyvips.GValue.blob_type, name, metadata[key])
+        if "icc_profile" in metadata:
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata["icc_profile"])
         if kind == "PNG":
-            image.pngsave(str(path), bitdepth=16, compression=4)
+            data = image.pngsave_buffer(bitdepth=16, compression=4, keep="icc")
+            path.write_bytes(_with_exif(data, metadata["exif"]) if "exif" in metadata else data)
         else:
             big = pixels.nbytes > _CLASSIC_TIFF
             image.tiffsave(str(path), compression="deflate", predictor="horizontal", bigtiff=big)
     except pyvips.Error as error:
         raise OSError(" ".join(str(error).split())) from error
+
+
+def _with_exif(png: bytes, exif: bytes) -> bytes:
+    """The PNG file with an eXIf chunk behind its header; libvips would rewrite the EXIF, and leaves long ones out."""
+    body = b"eXIf" + exif.removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:_PNG_HEADER] + chunk + png[_PNG_HEADER:]
