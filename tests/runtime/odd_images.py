@@ -525,6 +525,14 @@ GOOD = [
         within=12 * 257,
     ),
     Case(
+        name="16-bit CMYK TIFF without a profile, converted by libvips' own",
+        make=lambda: vips(CMYK.astype(np.uint16) * 257, ".tif", "cmyk"),
+        suffix=".tif",
+        bits=16,
+        expected=ramp(3).astype(np.uint16) * 257,
+        within=12 * 257,
+    ),
+    Case(
         name="LZW TIFF",
         make=lambda: encoded(pil(ramp()), "TIFF", compression="tiff_lzw"),
         suffix=".tif",
@@ -720,6 +728,13 @@ GOOD = [
         kind="grey",
         bits=16,
         expected=ramp(1, 16),
+    ),
+    Case(
+        name="16-bit RGB PPM",
+        make=lambda: b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + ramp(3, 16).astype(">u2").tobytes(),
+        suffix=".ppm",
+        expected=ramp(),
+        within=1,
     ),
     Case(name="PNG named .jpg: the content counts", make=lambda: encoded(pil(ramp())), suffix=".jpg", expected=ramp()),
     Case(
