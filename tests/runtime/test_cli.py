@@ -287,6 +287,7 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     maps = Path(f"/proc/{process.pid}/maps")
     while "onnxruntime" not in maps.read_text():
+        assert process.poll() is None, process.stderr.read()  # an ended process has no maps: say why it ended
         time.sleep(0.05)
     time.sleep(1)  # from the library's loading to the middle of 12 seconds of work
     process.send_signal(signal.SIGINT)
