@@ -8,9 +8,13 @@
 
 namespace dossr {
 
+// A constant, because device code may not call std::numeric_limits.
+template <typename Sample>
+constexpr float kWhite = static_cast<float>(std::numeric_limits<Sample>::max());
+
 template <typename Sample>
 DOSSR_HD float fraction_of(Sample value) {
-    return div_rn(static_cast<float>(value), static_cast<float>(std::numeric_limits<Sample>::max()));
+    return div_rn(static_cast<float>(value), kWhite<Sample>);
 }
 
 // In [0, 1]; what is not finite becomes 0.
@@ -24,8 +28,7 @@ DOSSR_HD float clamped(float value) {
 // lowest bits.
 template <typename Sample>
 DOSSR_HD Sample quantised(float value) {
-    const float scaled = mul_rn(value, static_cast<float>(std::numeric_limits<Sample>::max()));
-    return static_cast<Sample>(bits_of(add_rn(scaled, 8388608.0f)));
+    return static_cast<Sample>(bits_of(add_rn(mul_rn(value, kWhite<Sample>), 8388608.0f)));
 }
 
 // Rec. 601 luma. Of three equal values in [0, 1] it is that value to 1e-7, a 150th of a 16-bit step.
