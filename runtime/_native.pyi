@@ -22,7 +22,8 @@ class Tensor:
     """
 
     def __init__(self, shape: Sequence[int], dtype: str = "float32") -> None:
-        """At most 16 sides of 0 or more; dtype "float32", "uint8", "float16", "int64" or "float64".
+        """At most 16 sides of 0 or more; dtype "float32", "uint8", "uint16", "float16", "int64" or
+        "float64".
 
         Raises:
             ValueError: a negative side, too many sides, an unknown dtype.
@@ -189,24 +190,34 @@ def solver_step(
     """
 
 def image_to_planar(src: object, out: Tensor) -> None:
-    """8-bit pixels to planes in [0, 1], padded right and bottom.
+    """8- or 16-bit pixels to planes in [0, 1], padded right and bottom.
 
     Args:
-        src: uint8 [h, w, 3] or [h, w, 4] (the fourth channel is ignored), h and w of 1 or more, any strides; an object
-            with the buffer protocol or DLPack.
-        out: float32 [1, 3, H, W], H >= h, W >= w; written: value / 255, and beyond the image its reflection about the
-            last row and column, which are not repeated; folded back as often as needed, a side of 1 replicated.
+        src: uint8 or uint16 [h, w, 1, 3 or 4] (a single channel is repeated, a fourth is ignored), h and w of 1 or
+            more, any strides; an object with the buffer protocol or DLPack.
+        out: float32 [1, 3, H, W], H >= h, W >= w; written: value / 255 or / 65535, and beyond the image its reflection
+            about the last row and column, which are not repeated; folded back as often as needed, a side of 1
+            replicated.
     """
 
 def planar_to_image(src: Tensor, out: Tensor) -> bool:
-    """Planes to 8-bit pixels, cropped to the top-left corner.
+    """Planes to 8- or 16-bit pixels, cropped to the top-left corner.
 
     Args:
         src: float32 [1, 3, H, W].
-        out: uint8 [h, w, 3], h <= H, w <= W; written: clamped to [0, 1], times 255 in float32, rounded half to even.
+        out: uint8 or uint16 [h, w, 1 or 3], h <= H, w <= W; written: clamped to [0, 1], times 255 or 65535 in float32,
+            rounded half to even. A single channel is 0.299 red + 0.587 green + 0.114 blue of the clamped values.
 
     Returns:
         Whether all values within the crop were finite. Those that were not (NaN, infinities) are written as 0.
+    """
+
+def change_depth(src: Tensor, out: Tensor) -> None:
+    """Pixels of one depth in the other, rounded to the nearest; 255 and 65535 are both white.
+
+    Args:
+        src: uint8 or uint16 of any shape.
+        out: the other of the two, of that shape; written: value * 257, or value / 257.
     """
 
 def wavelet_fix(content: Tensor, style: Tensor) -> None:

@@ -52,13 +52,15 @@ def upscale(
     The first call with a bundle, engine and device opens them, later ones load nothing. Thread-safe.
 
     Args:
-        image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 [h, w, 3 or 4].
+        image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 or uint16
+            [h, w, 3 or 4].
         bundle: folder of an exported model; None: the environment variable DOSSR_BUNDLE.
         scale, steps, order, seed, noise, color_fix: see `Upscaler.__call__`.
         engine, device: see `Upscaler`.
 
     Returns:
-        PIL.Image.Image; for a buffer input a `runtime.Image8`, uint8 [H, W, 3 or 4] (buffer protocol and DLPack).
+        PIL.Image.Image, of 16-bit pictures with several channels in 8 bits (`Upscaler` gives them whole); for a buffer
+        input a `runtime.Image8`, uint8 or uint16 as the input, [H, W, 3 or 4] (buffer protocol and DLPack).
 
     Raises:
         DossrError: see `Upscaler` and `Upscaler.__call__`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 import warnings
@@ -16,7 +17,7 @@ from engines.errors import OutputExistsError, SettingsError
 from engines.files import check_writable
 from runtime.api import default_bundle
 from runtime.color_fix import COLOR_FIXES
-from runtime.images import check_format, load_picture, save_picture
+from runtime.images import FORMATS, check_output, load_picture, result_depth
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
 from runtime.trace import Trace
@@ -27,7 +28,7 @@ def parser(prog: str = "python -m runtime") -> Parser:
     """The command line's options."""
     p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
     p.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="image files")
-    p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made: then PNG")
+    p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made")
     p.add_argument("--bundle", type=Path, help="folder of the exported model (default: $DOSSR_BUNDLE)")
     p.add_argument(
         "--scale", type=float, default=4, help="of the result; other than 4 by a final resize (default: %(default)s)"
@@ -44,6 +45,11 @@ def parser(prog: str = "python -m runtime") -> Parser:
         default="wavelet",
         help="where colors come from (default: %(default)s)",
     )
+    p.add_argument("--quality", type=int, help="1 to 100, of JPEG, WebP (default: 95) and AVIF (90)")
+    p.add_argument(
+        "--bit-depth", type=int, choices=(8, 16), help="of the result (default: the input's in PNG and TIFF, else 8)"
+    )
+    p.add_argument("--format", choices=("png", "jpg", "webp", "tif"), help="of files in a folder (default: png)")
     p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs (default: %(default)s)")
     p.add_argument(
         "--device",
@@ -68,12 +74,22 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """Restores every input. Everything that can be checked is checked before the bundle is opened."""
     args = parser(prog).parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
+    if args.quiet:
+        logging.getLogger("dossr").setLevel(logging.ERROR)
     check_scale(args.scale)
     noise_source(args.noise, args.seed)
-    outputs = _outputs(args)
+    outputs, depths = _outputs(args), []
     for source, output in zip(args.input, outputs, strict=True):
         picture = load_picture(source)
-        check_format(output, has_alpha=picture.alpha is not None, size=result_size(picture, args.scale))
+        check_output(
+            output,
+            size=result_size(picture, args.scale),
+            channels=(1 if picture.grey else 3) + (picture.alpha is not None),
+            given_depth=picture.bit_depth,
+            quality=args.quality,
+            bit_depth=args.bit_depth,
+        )
+        depths.append(result_depth(output, args.bit_depth, picture.bit_depth))
     bundle = args.bundle or default_bundle()
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
@@ -84,7 +100,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         provider_options=options,
         max_memory=args.max_memory,
     ) as upscaler:
-        for source, output in zip(args.input, outputs, strict=True):
+        for source, output, depth in zip(args.input, outputs, depths, strict=True):
             trace = Trace() if args.trace else None
             with _Progress(source.name, enabled=not (args.quiet or args.json)) as progress:
                 result = upscaler(
@@ -95,13 +111,14 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
                     seed=args.seed,
                     noise=args.noise,
                     color_fix=args.color_fix,
+                    bit_depth=depth,
                     trace=trace,
                     on_progress=progress,
                 )
             output.parent.mkdir(exist_ok=True)
             if trace is not None:
                 trace.write(args.trace)
-            save_picture(result.image, output)
+            result.save(output, quality=args.quality, bit_depth=args.bit_depth, overwrite=args.overwrite)
             if not (args.quiet or args.json):
                 size = f"{result.image.width}x{result.image.height}"
                 seconds = result.timings["total"]
@@ -112,13 +129,18 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:
-    """One output path an input; in a folder the inputs' names with the suffix .png. Nothing is written yet."""
+    """One output path an input; in a folder the inputs' names with the format's suffix. Nothing is written yet."""
     if len(args.input) > 1 and args.trace:
         raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
     folder = not args.output.suffix or _is_folder(args.output)
     if len(args.input) > 1 and not folder:
         raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is a file's name")
-    outputs = [args.output / f"{source.stem}.png" if folder else args.output for source in args.input]
+    if args.format and not folder and FORMATS.get(args.output.suffix.lower()) is not FORMATS[f".{args.format}"]:
+        raise SettingsError(
+            f"--format {args.format} contradicts --output {args.output}; leave it out, or name a folder"
+        )
+    suffix = args.format or "png"
+    outputs = [args.output / f"{source.stem}.{suffix}" if folder else args.output for source in args.input]
     written = [*outputs, *([args.trace] if args.trace else [])]
     if folder and not args.output.exists():
         check_writable(args.output)
@@ -157,6 +179,8 @@ def _report(source: Path, output: Path, result: Result, upscaler: Upscaler, bund
         "height": result.image.height,
         "seed": result.seed,
         "timings": {stage: round(seconds, 6) for stage, seconds in result.timings.items()},
+        "bit_depth": 16 if result.pixels.dtype == "uint16" else 8,
+        "notices": list(result.notices),
         "peak_memory": result.peak_memory,
         "bundle": bundle,
         "engine": upscaler.description,

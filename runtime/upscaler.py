@@ -20,7 +20,7 @@ from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import parse_size
 from runtime.color_fix import color_fix_named
 from runtime.engine_pool import EnginePool
-from runtime.images import Picture, finish_picture, load_picture
+from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
 from runtime.result import Clock, Result, peak_memory
@@ -104,6 +104,7 @@ class Upscaler:
         seed: int = 42,
         noise: str | Sequence[Any] = "philox",
         color_fix: str = "wavelet",
+        bit_depth: int | None = None,
         plan: solvers.Plan | None = None,
         force_plan: bool = False,
         trace: Trace | None = None,
@@ -112,20 +113,22 @@ class Upscaler:
         """Restores and enlarges one picture of any size from 1x1.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 [h, w, 3 or 4].
+            image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 or uint16
+                [h, w, 3 or 4].
             scale: of the result; other than 4 by a final resize. Above 0, at most 16.
             steps: network calls; None: the bundle's default (5 for the multi-step model).
             order: of the solver, 1 to 3; None: the bundle's default (3).
             seed: of the noise, 0..2**64-1.
             noise: "philox", "torch-cpu", or a list of float32 [1, 4, H, W] tensors: posterior, start, one a step.
             color_fix: "wavelet", "adain" or "none".
+            bit_depth: of the result, 8 or 16; None: the input's.
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
             on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler.
 
         Returns:
-            The picture, timings, the seed, and the peak memory.
+            The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
 
         Raises:
             SettingsError: a setting is outside its range.
@@ -138,6 +141,7 @@ class Upscaler:
         fix = color_fix_named(color_fix)
         source = noise_source(noise, seed)
         check_scale(scale)
+        check_depth(bit_depth)
         if trace is not None and not isinstance(trace, Trace):
             raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
@@ -146,6 +150,8 @@ class Upscaler:
         total = len(chosen.steps)
         with clock.time("load"):
             picture = load_picture(image)
+        for notice in picture.notices:
+            _log.warning("%s", notice)
         with self._lock:
             ws = self._workspace_for(picture)
             with clock.time("preprocess"):
@@ -170,14 +176,23 @@ class Upscaler:
                     fix(ws.decoded, ws.preprocessed)
                     observer.record("colorfixed", ws.decoded)
             with clock.time("finish"):
-                pixels = Tensor((UPSCALE * picture.height, UPSCALE * picture.width, 3), "uint8")
+                shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
+                pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
                 if not planar_to_image(ws.decoded, pixels):
                     raise NonFiniteError(
                         "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
                     )
         with clock.time("finish"):
             finished = finish_picture(pixels, picture, result_size(picture, scale))
-        return Result(image=finished, timings=clock.timings(), seed=seed, peak_memory=peak_memory())
+        return Result(
+            image=finished.image,
+            pixels=finished.pixels,
+            timings=clock.timings(),
+            seed=seed,
+            peak_memory=peak_memory(),
+            notices=picture.notices,
+            metadata=picture.metadata,
+        )
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
         default, schedule = self._manifest.plan, self._manifest.schedule

@@ -29,6 +29,7 @@ const DtypeInfo* dtype_of_format(const char* format, Py_ssize_t item_size) {
         case 'd': name = "float64"; break;
         case 'e': name = "float16"; break;
         case 'B': name = "uint8"; break;
+        case 'H': name = "uint16"; break;
         case 'l':
         case 'q': name = "int64"; break;
         default: return nullptr;
@@ -156,7 +157,8 @@ void ForeignArray::read_dlpack(nb::handle object, const char* name) {
         throw nb::buffer_error((std::string(name) + ": __dlpack__() returned no fresh DLPack capsule").c_str());
     }
     const DtypeInfo* found = nullptr;
-    for (const Dtype dtype : {Dtype::float32, Dtype::uint8, Dtype::float16, Dtype::int64, Dtype::float64}) {
+    for (const Dtype dtype : {Dtype::float32, Dtype::uint8, Dtype::float16, Dtype::int64, Dtype::float64,
+                              Dtype::uint16}) {
         const DtypeInfo& entry = info(dtype);
         if (array->dtype.code == entry.dlpack_code && array->dtype.bits == 8 * entry.size && array->dtype.lanes == 1) {
             found = &entry;

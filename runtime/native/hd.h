@@ -1,5 +1,5 @@
 // Functions marked DOSSR_HD are compiled for the host and, by nvcc, for the device too. Their float operations go
-// through the four helpers below, each of which rounds once and to nearest on both sides: that, and not a tolerance,
+// through the five helpers below, each of which rounds once and to nearest on both sides: that, and not a tolerance,
 // is why the two sides agree in every bit.
 #pragma once
 
@@ -47,6 +47,14 @@ DOSSR_HD float add_rn(float a, float b) {
     return __fadd_rn(a, b);
 #else
     return a + b;
+#endif
+}
+
+DOSSR_HD float div_rn(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    return __fdiv_rn(a, b);
+#else
+    return a / b;
 #endif
 }
 

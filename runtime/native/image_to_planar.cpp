@@ -1,10 +1,10 @@
 #include "image_to_planar.h"
 
-#include <array>
 #include <cstring>
 #include <vector>
 
 #include "parallel.h"
+#include "pixel_math.h"
 
 namespace dossr {
 namespace {
@@ -17,16 +17,17 @@ std::int64_t reflected(std::int64_t i, std::int64_t size) {
     return phase < size ? phase : period - phase;
 }
 
-std::array<float, 256> fractions() {
-    std::array<float, 256> table{};
-    for (int value = 0; value < 256; ++value) table[value] = static_cast<float>(value) / 255.0f;
-    return table;
+template <typename Sample>
+float fraction_at(const std::uint8_t* place) {
+    Sample value;
+    std::memcpy(&value, place, sizeof value);
+    return fraction_of(value);
 }
 
 }  // namespace
 
+template <typename Sample>
 void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width) {
-    static const std::array<float, 256> fraction = fractions();
     std::vector<std::int64_t> folded(static_cast<std::size_t>(width - source.width));
     for (std::int64_t x = source.width; x < width; ++x) folded[x - source.width] = reflected(x, source.width);
 
@@ -36,7 +37,9 @@ void image_to_planar(const PixelSource& source, float* out, std::int64_t height,
             for (int c = 0; c < 3; ++c) {
                 const std::uint8_t* pixel = source.data + y * source.row_stride + c * source.channel_stride;
                 float* row = out + c * plane + y * width;
-                for (std::int64_t x = 0; x < source.width; ++x) row[x] = fraction[pixel[x * source.column_stride]];
+                for (std::int64_t x = 0; x < source.width; ++x) {
+                    row[x] = fraction_at<Sample>(pixel + x * source.column_stride);
+                }
                 for (std::int64_t x = source.width; x < width; ++x) row[x] = row[folded[x - source.width]];
             }
         }
@@ -51,5 +54,8 @@ void image_to_planar(const PixelSource& source, float* out, std::int64_t height,
         }
     });
 }
+
+template void image_to_planar<std::uint8_t>(const PixelSource&, float*, std::int64_t, std::int64_t);
+template void image_to_planar<std::uint16_t>(const PixelSource&, float*, std::int64_t, std::int64_t);
 
 }  // namespace dossr

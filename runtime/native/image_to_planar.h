@@ -1,11 +1,12 @@
-// 8-bit interleaved pixels to float planes in [0, 1], padded right and bottom by reflection.
+// 8- or 16-bit interleaved pixels to float planes in [0, 1], padded right and bottom by reflection.
 #pragma once
 
 #include <cstdint>
 
 namespace dossr {
 
-// Pixels of 3 or more channels, of which the first three are read; strides in bytes, of any sign.
+// Pixels of one or more channels; strides in bytes, of any sign, and no alignment is asked of them. Grey pixels have a
+// channel stride of 0; of four channels the first three are read.
 struct PixelSource {
     const std::uint8_t* data;
     std::int64_t height, width;
@@ -13,6 +14,8 @@ struct PixelSource {
 };
 
 // out: contiguous [3, height, width] with height >= source.height >= 1 and width >= source.width >= 1.
+// Sample: std::uint8_t or std::uint16_t.
+template <typename Sample>
 void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width);
 
 }  // namespace dossr

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "hd.h"
 #include "parallel.h"
+#include "pixel_math.h"
 #include "simd.h"
 
 namespace dossr {
@@ -12,20 +12,32 @@ namespace {
 
 constexpr std::int64_t kStrip = 256;
 
-// Adding 2^23 rounds a float in [0, 255] to an integer, half to even, and leaves it in the lowest bits.
-DOSSR_INLINE std::uint32_t quantise(const float* __restrict plane, std::uint8_t* __restrict out, std::int64_t count) {
+template <typename Sample>
+DOSSR_INLINE std::uint32_t quantise(const float* __restrict plane, Sample* __restrict out, std::int64_t count) {
     std::uint32_t bad = 0;
     for (std::int64_t i = 0; i < count; ++i) {
-        const std::uint32_t not_a_value = not_finite(plane[i]);
-        const float value = not_a_value ? 0.0f : std::min(std::max(plane[i], 0.0f), 1.0f);
-        out[i] = static_cast<std::uint8_t>(bits_of(add_rn(mul_rn(value, 255.0f), 8388608.0f)) & 0xffu);
-        bad |= not_a_value;
+        out[i] = quantised<Sample>(clamped(plane[i]));
+        bad |= not_finite(plane[i]);
     }
     return bad;
 }
 
-DOSSR_INLINE std::uint32_t row_of(const float* planes, std::int64_t plane, std::uint8_t* out, std::int64_t width) {
-    std::uint8_t strip[3][kStrip];
+template <typename Sample>
+DOSSR_INLINE std::uint32_t grey_row(const float* planes, std::int64_t plane, Sample* out, std::int64_t width) {
+    std::uint32_t bad = 0;
+    for (std::int64_t x = 0; x < width; ++x) {
+        const float red = planes[x], green = planes[x + plane], blue = planes[x + 2 * plane];
+        out[x] = quantised<Sample>(luma(clamped(red), clamped(green), clamped(blue)));
+        bad |= not_finite(red) | not_finite(green) | not_finite(blue);
+    }
+    return bad;
+}
+
+template <typename Sample>
+DOSSR_INLINE std::uint32_t row_of(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
+                                  int channels) {
+    if (channels == 1) return grey_row(planes, plane, out, width);
+    Sample strip[3][kStrip];
     std::uint32_t bad = 0;
     for (std::int64_t x = 0; x < width; x += kStrip) {
         const std::int64_t count = std::min(kStrip, width - x);
@@ -37,30 +49,39 @@ DOSSR_INLINE std::uint32_t row_of(const float* planes, std::int64_t plane, std::
     return bad;
 }
 
-std::uint32_t row_baseline(const float* planes, std::int64_t plane, std::uint8_t* out, std::int64_t width) {
-    return row_of(planes, plane, out, width);
+template <typename Sample>
+std::uint32_t row_baseline(const float* planes, std::int64_t plane, Sample* out, std::int64_t width, int channels) {
+    return row_of(planes, plane, out, width, channels);
 }
 #if DOSSR_X86_DISPATCH
-DOSSR_AVX2 std::uint32_t row_avx2(const float* planes, std::int64_t plane, std::uint8_t* out, std::int64_t width) {
-    return row_of(planes, plane, out, width);
+template <typename Sample>
+DOSSR_AVX2 std::uint32_t row_avx2(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
+                                  int channels) {
+    return row_of(planes, plane, out, width, channels);
 }
 #else
-constexpr auto row_avx2 = row_baseline;
+template <typename Sample>
+constexpr auto row_avx2 = row_baseline<Sample>;
 #endif
 
 }  // namespace
 
-bool planar_to_image(const PlaneSource& source, std::uint8_t* out, std::int64_t height, std::int64_t width) noexcept {
-    const auto row = use_avx2() ? row_avx2 : row_baseline;
+template <typename Sample>
+bool planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
+                     int channels) noexcept {
+    const auto row = use_avx2() ? row_avx2<Sample> : row_baseline<Sample>;
     const std::int64_t plane = source.height * source.width;
     std::atomic<std::uint32_t> bad{0};
     parallel_for(height, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t y = begin; y < end; ++y) {
-            bad.fetch_or(row(source.data + y * source.width, plane, out + 3 * y * width, width),
+            bad.fetch_or(row(source.data + y * source.width, plane, out + channels * y * width, width, channels),
                          std::memory_order_relaxed);
         }
     });
     return bad == 0;
 }
+
+template bool planar_to_image(const PlaneSource&, std::uint8_t*, std::int64_t, std::int64_t, int) noexcept;
+template bool planar_to_image(const PlaneSource&, std::uint16_t*, std::int64_t, std::int64_t, int) noexcept;
 
 }  // namespace dossr

@@ -1,4 +1,4 @@
-// Float planes to 8-bit interleaved pixels: the last step, with its crop.
+// Float planes to 8- or 16-bit interleaved pixels: the last step, with its crop.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,12 @@ struct PlaneSource {
     std::int64_t height, width;
 };
 
-// out: contiguous [height, width, 3], the top-left corner of the planes, clamped to [0, 1], times 255, rounded half to
-// even. NaN and infinities become 0; returns whether there were none.
-bool planar_to_image(const PlaneSource& source, std::uint8_t* out, std::int64_t height, std::int64_t width) noexcept;
+// out: contiguous [height, width, channels], the top-left corner of the planes, clamped to [0, 1], times the sample's
+// largest value, rounded half to even. One channel is the luma of the three clamped ones. NaN and infinities become 0;
+// returns whether there were none.
+// Sample: std::uint8_t or std::uint16_t; channels: 1 or 3.
+template <typename Sample>
+bool planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
+                     int channels) noexcept;
 
 }  // namespace dossr

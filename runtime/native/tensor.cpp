@@ -10,12 +10,13 @@
 namespace dossr {
 namespace {
 
-constexpr std::array<DtypeInfo, 5> kDtypes{{
+constexpr std::array<DtypeInfo, 6> kDtypes{{
     {Dtype::float32, "float32", "f", 4, 2},
     {Dtype::uint8, "uint8", "B", 1, 1},
     {Dtype::float16, "float16", "e", 2, 2},
     {Dtype::int64, "int64", "q", 8, 0},
     {Dtype::float64, "float64", "d", 8, 2},
+    {Dtype::uint16, "uint16", "H", 2, 1},
 }};
 
 constexpr std::size_t kAlignment = 64;
@@ -113,6 +114,7 @@ void Tensor::fill(double value) {
         case Dtype::float64: return set(value);
         case Dtype::float16: return set(half_of(value));
         case Dtype::uint8: return set(integer_of<std::uint8_t>(value, 0x1p8, "uint8"));
+        case Dtype::uint16: return set(integer_of<std::uint16_t>(value, 0x1p16, "uint16"));
         case Dtype::int64: return set(integer_of<std::int64_t>(value, 0x1p63, "int64"));
     }
 }

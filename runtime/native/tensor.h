@@ -10,7 +10,7 @@
 
 namespace dossr {
 
-enum class Dtype { float32, uint8, float16, int64, float64 };
+enum class Dtype { float32, uint8, float16, int64, float64, uint16 };
 
 struct DtypeInfo {
     Dtype dtype;

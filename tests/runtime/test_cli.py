@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 from safetensors.numpy import load_file
 
 from tests.paths import REPOSITORY
+from tests.runtime.odd_images import ramp, vips
 from tests.tiny import write_tiny_bundle
 
 
@@ -75,6 +77,68 @@ def test_several_pictures_into_a_folder(bundle, photo, tmp_path):
     done = run(photo, other, "-o", tmp_path / "out", "--bundle", bundle, "--quiet")  # the folder is made
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["other.png", "photo.png"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP"), ("tif", "TIFF")])
+def test_format_of_files_in_a_folder(bundle, photo, tmp_path, name, kind):
+    done = run(photo, "-o", tmp_path / "out", "--bundle", bundle, "--format", name)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out" / f"photo.{name}") as image:
+        assert image.format == kind
+
+
+def test_format_that_the_file_name_says_already(bundle, photo, tmp_path):
+    assert run(photo, "-o", tmp_path / "out.jpeg", "--bundle", bundle, "--format", "jpg").returncode == 0
+
+
+def test_quality(bundle, tmp_path):
+    photo = tmp_path / "noise.png"
+    Image.effect_noise((40, 40), 80).save(photo)
+    for quality in ("5", "90"):
+        done = run(photo, "-o", tmp_path / f"{quality}.jpg", "--bundle", bundle, "--quality", quality)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "5.jpg").stat().st_size < (tmp_path / "90.jpg").stat().st_size / 2
+
+
+@pytest.mark.parametrize(("given", "arguments", "bits"), [(8, [], 8), (8, ["16"], 16), (16, [], 16), (16, ["8"], 8)])
+def test_bit_depth(bundle, tmp_path, given, arguments, bits):
+    photo, out = tmp_path / "photo.png", tmp_path / "out.tif"
+    photo.write_bytes(vips(ramp(3, given), ".png"))
+    options = ["--bit-depth", *arguments] if arguments else []
+    done = run(photo, "-o", out, "--bundle", bundle, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bit_depth"] == bits
+    image = pyvips.Image.new_from_file(str(out))
+    assert image.format == {8: "uchar", 16: "ushort"}[bits]
+    assert bits == 8 or np.mean(image.numpy() % 257 != 0) > 0.3  # the rest is clamped to 0 or 65535
+
+
+def test_deep_picture_as_jpeg(bundle, tmp_path):
+    photo = tmp_path / "photo.tif"
+    photo.write_bytes(vips(ramp(3, 16), ".tif"))
+    done = run(photo, "-o", tmp_path / "out.jpg", "--bundle", bundle, "--json")
+    assert (done.stderr, json.loads(done.stdout)["bit_depth"]) == ("", 8)
+
+
+def test_notices(bundle, tmp_path):
+    photo = tmp_path / "moving.gif"
+    frames = [Image.new("L", (9, 9), value) for value in (10, 100, 200)]
+    frames[0].save(photo, save_all=True, append_images=frames[1:])
+    notice = f"{photo}: the first of 3 frames is taken"
+    done = run(photo, "-o", tmp_path / "a.png", "--bundle", bundle, "--json")
+    assert (json.loads(done.stdout)["notices"], done.stderr) == ([notice], notice + "\n")
+    done = run(photo, "-o", tmp_path / "b.png", "--bundle", bundle)
+    assert done.stderr.splitlines()[0] == notice
+    done = run(photo, "-o", tmp_path / "c.png", "--bundle", bundle, "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_pyvips_sixteen_bits_are_refused_before_the_bundle_is_opened(photo, tmp_path):
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "pyvips.py").write_text("raise ImportError('blocked in this test')")
+    environment = {"PYTHONPATH": str(tmp_path / "blocked")}
+    options = ("-o", tmp_path / "out.png", "--bundle", "none", "--bit-depth", "16")
+    failed(run(photo, *options, environment=environment), 1, "error: PackageMissingError: 16-bit color needs pyvips")
 
 
 def test_trace(bundle, photo, tmp_path):
@@ -145,6 +209,19 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["PHOTO", "-o", "OUT.png", "--seed", "-1"], 2, "error: SettingsError: seed must be"),
         (["PHOTO", "-o", "OUT.png", "--threads", "0"], 2, "error: SettingsError: threads must be"),
         (["PHOTO", "-o", "OUT.png", "--provider-option", "x"], 2, "error: SettingsError: --provider-option takes"),
+        (
+            ["PHOTO", "-o", "OUT.jpg", "--quality", "0"],
+            2,
+            "error: SettingsError: quality must be a whole number in 1..100",
+        ),
+        (["PHOTO", "-o", "OUT.jpg", "--quality", "x"], 2, "error: SettingsError: argument --quality"),
+        (["PHOTO", "-o", "OUT.png", "--quality", "90"], 2, "error: SettingsError: quality 90 has no meaning for"),
+        (["PHOTO", "-o", "FOLDER", "--quality", "90"], 2, "error: SettingsError: quality 90 has no meaning for"),
+        (["PHOTO", "-o", "OUT.jpg", "--bit-depth", "16"], 2, "error: SettingsError: cannot write"),
+        (["PHOTO", "-o", "OUT.webp", "--bit-depth", "16"], 2, "error: SettingsError: cannot write"),
+        (["PHOTO", "-o", "OUT.png", "--bit-depth", "12"], 2, "error: SettingsError: argument --bit-depth"),
+        (["PHOTO", "-o", "OUT.png", "--format", "jpg"], 2, "error: SettingsError: --format jpg contradicts --output"),
+        (["PHOTO", "-o", "FOLDER", "--format", "gif"], 2, "error: SettingsError: argument --format"),
         (["PHOTO", "-o", "OUT.png", "--unknown"], 2, "error: SettingsError: unrecognized arguments: --unknown"),
         (["PHOTO"], 2, "error: SettingsError: the following arguments are required: -o"),
     ],
@@ -210,6 +287,7 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     maps = Path(f"/proc/{process.pid}/maps")
     while "onnxruntime" not in maps.read_text():
+        assert process.poll() is None, process.stderr.read()  # an ended process has no maps: say why it ended
         time.sleep(0.05)
     time.sleep(1)  # from the library's loading to the middle of 12 seconds of work
     process.send_signal(signal.SIGINT)

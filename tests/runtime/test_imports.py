@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPOSITORY
+from tests.runtime.odd_images import ramp, vips
 
 BLOCK = """
 import sys
@@ -51,8 +52,8 @@ pixels = _native.Tensor((7, 19, 3), "uint8")
 _native.image_to_planar(picture.pixels, planar)
 assert _native.planar_to_image(planar, pixels)
 result = finish_picture(pixels, picture, (19, 7))
-assert result.tobytes() == image.tobytes()
-save_picture(result, __import__("pathlib").Path({str(tmp_path / "out.png")!r}))
+assert result.image.tobytes() == image.tobytes()
+save_picture(result.pixels, __import__("pathlib").Path({str(tmp_path / "out.png")!r}))
 assert not {set(HEAVY)} & set(sys.modules)
 print("whole")
 """
@@ -67,11 +68,33 @@ def test_every_part_imports_without_torch_numpy_cupy(module):
 
 
 def test_import_runtime_loads_nothing_heavy():
-    """Pillow, the compiled module and ONNX Runtime wait until they are used."""
-    done = run_blocked(
-        "import runtime; print(sorted({'PIL', 'onnxruntime', 'runtime._native', 'asyncio'} & set(sys.modules)))"
-    )
+    """Pillow, the compiled module, ONNX Runtime and pyvips wait until they are used."""
+    heavy = "{'PIL', 'onnxruntime', 'runtime._native', 'asyncio', 'pyvips'}"
+    done = run_blocked(f"import runtime; print(sorted({heavy} & set(sys.modules)))")
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_sixteen_bit_color_without_torch_numpy_cupy_and_pyvips_only_then(tmp_path):
+    path, eight = tmp_path / "deep.png", tmp_path / "eight.png"
+    path.write_bytes(vips(ramp(4, 16), ".png"))
+    eight.write_bytes(vips(ramp(4), ".png"))
+    code = f"""
+from pathlib import Path
+from runtime.images import finish_picture, load_picture, save_picture
+from runtime.kernels import Tensor
+def run(path, dtype, out):
+    picture = load_picture(path)
+    pixels = finish_picture(Tensor((52, 88, 3), dtype), picture, (44, 26)).pixels
+    save_picture(pixels, out, metadata=picture.metadata)
+run({str(eight)!r}, "uint8", Path({str(tmp_path / "out8.png")!r}))
+assert "pyvips" not in sys.modules
+run({str(path)!r}, "uint16", Path({str(tmp_path / "out16.png")!r}))
+assert "pyvips" in sys.modules
+assert not {set(HEAVY)} & set(sys.modules)
+print("whole")
+"""
+    done = run_blocked(code)
+    assert done.stdout == "whole\n", done.stderr
 
 
 def test_runtime_side_never_names_export():

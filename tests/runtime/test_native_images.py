@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from runtime import _native
-from runtime._native import Tensor, image_to_planar, planar_to_image, tensor_from
+from runtime._native import Tensor, change_depth, image_to_planar, planar_to_image, tensor_from
 
-Bytes = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.integer]
+DEPTHS = {"uint8": 255, "uint16": 65535}
 
 
-def pixels(height: int, width: int, channels: int = 3) -> Bytes:
-    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+def pixels(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> Samples:
+    rng = np.random.default_rng(height * 1000 + width)
+    return rng.integers(0, DEPTHS[dtype] + 1, (height, width, channels)).astype(dtype)
 
 
 def planar(source: object, height: int, width: int) -> npt.NDArray[np.float32]:
@@ -26,7 +28,8 @@ def planar(source: object, height: int, width: int) -> npt.NDArray[np.float32]:
     return np.asarray(out)
 
 
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", DEPTHS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(
     ("size", "padded"),
     [
@@ -40,13 +43,25 @@ def planar(source: object, height: int, width: int) -> npt.NDArray[np.float32]:
         ((300, 401), (304, 416)),
     ],
 )
-def test_values_and_reflection(size: tuple[int, int], padded: tuple[int, int], channels: int) -> None:
-    image = pixels(*size, channels)
-    expected = (image[:, :, :3].astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
+def test_values_and_reflection(size: tuple[int, int], padded: tuple[int, int], channels: int, dtype: str) -> None:
+    image = pixels(*size, channels, dtype)
+    expected = (image[:, :, :3].astype(np.float32) / np.float32(DEPTHS[dtype])).transpose(2, 0, 1)[None]
+    expected = np.broadcast_to(expected, (1, 3, *size))
     # NumPy folds as often as needed; it replicates a side of 1, too.
     widths = ((0, 0), (0, 0), (0, padded[0] - size[0]), (0, padded[1] - size[1]))
     expected = np.pad(expected, widths, mode="reflect")
     np.testing.assert_array_equal(planar(image, *padded), expected)
+
+
+def test_sixteen_bits_need_no_alignment() -> None:
+    image = pixels(5, 7, dtype="uint16")
+    raw = np.frombuffer(b"\0" + image.tobytes(), np.uint8)[1:]
+    unaligned = raw.view(np.uint16).reshape(5, 7, 3)
+    assert not unaligned.flags.aligned
+    np.testing.assert_array_equal(planar(unaligned, 16, 16), planar(image, 16, 16))
+    np.testing.assert_array_equal(planar(torch.from_numpy(image), 16, 16), planar(image, 16, 16))
+    with pytest.raises(TypeError, match="src: dtype"):
+        planar(image.astype(">u2"), 16, 16)
 
 
 def test_any_strides_and_any_exporter() -> None:
@@ -61,16 +76,52 @@ def test_any_strides_and_any_exporter() -> None:
         np.testing.assert_array_equal(planar(source, 32, 32), expected)
 
 
+@pytest.mark.parametrize("dtype", DEPTHS)
 @pytest.mark.parametrize("simd", [True, False])
 @pytest.mark.parametrize(("size", "padded"), [((1, 1), (1, 1)), ((5, 7), (16, 16)), ((300, 513), (304, 528))])
-def test_back_to_pixels(size: tuple[int, int], padded: tuple[int, int], simd: bool) -> None:
+def test_back_to_pixels(size: tuple[int, int], padded: tuple[int, int], simd: bool, dtype: str) -> None:
     values = (np.random.default_rng(0).random((1, 3, *padded)) * 1.5 - 0.25).astype(np.float32)
-    out = Tensor((*size, 3), "uint8")
+    out, grey = Tensor((*size, 3), dtype), Tensor((*size, 1), dtype)
     _native._set_simd(simd)
     assert planar_to_image(tensor_from(values), out)
+    assert planar_to_image(tensor_from(values), grey)
     _native._set_simd(True)
-    expected = np.rint(np.clip(values[0, :, : size[0], : size[1]], 0, 1) * np.float32(255)).transpose(1, 2, 0)
-    np.testing.assert_array_equal(np.asarray(out), expected.astype(np.uint8))
+    clamped = np.clip(values[0, :, : size[0], : size[1]], 0, 1).transpose(1, 2, 0)
+    expected = np.rint(clamped * np.float32(DEPTHS[dtype]))
+    np.testing.assert_array_equal(np.asarray(out), expected.astype(dtype))
+    luma = clamped.astype(np.float64) @ [0.299, 0.587, 0.114] * DEPTHS[dtype]
+    # float32 is 1e-7 off, which is 0.02 of a 16-bit step
+    assert np.abs(np.asarray(grey)[:, :, 0] - luma).max() <= 0.52
+
+
+@pytest.mark.parametrize("simd", [True, False])
+def test_grey_and_sixteen_bits_come_back_as_they_were(simd: bool) -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    planes = Tensor((1, 3, 256, 256))
+    image_to_planar(levels, planes)
+    _native._set_simd(simd)
+    for channels in (1, 3):
+        out = Tensor((256, 256, channels), "uint16")
+        assert planar_to_image(planes, out)
+        np.testing.assert_array_equal(np.asarray(out), np.broadcast_to(levels, (256, 256, channels)))
+    _native._set_simd(True)
+
+
+def test_change_depth_of_every_value() -> None:
+    for values, target in ((np.arange(256), "uint16"), (np.arange(65536), "uint8")):
+        source = "uint8" if target == "uint16" else "uint16"
+        out = Tensor(values.shape, target)
+        change_depth(tensor_from(values.astype(source)), out)
+        expected = np.floor(values * (DEPTHS[target] / DEPTHS[source]) + 0.5)
+        np.testing.assert_array_equal(np.asarray(out), expected.astype(target))
+
+
+def test_change_depth_refuses() -> None:
+    for source, target in (("uint8", "uint8"), ("uint16", "float32"), ("float32", "uint8")):
+        with pytest.raises(TypeError, match="src and out: expected uint8 and uint16"):
+            change_depth(Tensor((3,), source), Tensor((3,), target))
+    with pytest.raises(ValueError, match="out: expected the shape of src"):
+        change_depth(Tensor((3,), "uint8"), Tensor((4,), "uint16"))
 
 
 def test_rounding_is_half_to_even_and_nothing_wraps() -> None:
@@ -112,7 +163,7 @@ def test_what_is_not_finite_becomes_0_and_is_reported(bad: float) -> None:
         (pixels(3, 3, 2), Tensor((1, 3, 4, 4)), ValueError, "src: "),
         (pixels(3, 3)[0], Tensor((1, 3, 4, 4)), ValueError, "src: "),
         (pixels(0, 3), Tensor((1, 3, 4, 4)), ValueError, "src: .*1 or more"),
-        (pixels(3, 3).astype(np.float32), Tensor((1, 3, 4, 4)), TypeError, "src: expected uint8"),
+        (pixels(3, 3).astype(np.float32), Tensor((1, 3, 4, 4)), TypeError, "src: expected uint8 or uint16"),
         (pixels(3, 3).astype(np.int16), Tensor((1, 3, 4, 4)), TypeError, "src: dtype"),
         (None, Tensor((1, 3, 4, 4)), TypeError, "src: expected an object"),
         (pixels(3, 3), None, TypeError, "."),
@@ -135,9 +186,14 @@ def test_an_image_inside_its_own_output_is_refused() -> None:
     ("source", "out", "error", "text"),
     [
         (Tensor((1, 3, 4, 4)), Tensor((5, 4, 3), "uint8"), ValueError, "out: .*no larger"),
-        (Tensor((1, 3, 4, 4)), Tensor((4, 4, 4), "uint8"), ValueError, r"out: expected uint8 \[h, w, 3\]"),
+        (
+            Tensor((1, 3, 4, 4)),
+            Tensor((4, 4, 4), "uint8"),
+            ValueError,
+            r"out: expected uint8 or uint16 \[h, w, 1 or 3\]",
+        ),
         (Tensor((1, 3, 4, 4)), Tensor((4, 4), "uint8"), ValueError, "out: expected the layout"),
-        (Tensor((1, 3, 4, 4)), Tensor((4, 4, 3)), TypeError, "out: expected dtype uint8"),
+        (Tensor((1, 3, 4, 4)), Tensor((4, 4, 3)), TypeError, "out: expected dtype uint8 or uint16"),
         (Tensor((1, 4, 4, 4)), Tensor((4, 4, 3), "uint8"), ValueError, "src: "),
         (Tensor((1, 3, 4, 4), "float16"), Tensor((4, 4, 3), "uint8"), TypeError, "src: expected dtype float32"),
         (None, Tensor((4, 4, 3), "uint8"), TypeError, "."),

@@ -14,7 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from runtime._native import Tensor, tensor_from
 
-DTYPES = ("float32", "uint8", "float16", "int64", "float64")
+DTYPES = ("float32", "uint8", "uint16", "float16", "int64", "float64")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +96,11 @@ def test_fill_float16_exhaustively() -> None:
 
 
 def test_fill_refuses_what_an_integer_cannot_hold() -> None:
-    for dtype, values in {"uint8": (256.0, -1.0, 0.5), "int64": (2.0**63, math.nan, -math.inf)}.items():
+    for dtype, values in {
+        "uint8": (256.0, -1.0, 0.5),
+        "uint16": (65536.0, -1.0, 0.5),
+        "int64": (2.0**63, math.nan, -math.inf),
+    }.items():
         for value in values:
             with pytest.raises(ValueError, match=dtype):
                 Tensor((2,), dtype).fill(value)
@@ -281,7 +285,7 @@ def test_pillow_reads_a_tensor_as_an_array():
     image = Image.fromarray(tensor_from(pixels))
     assert (image.mode, image.size) == ("RGB", (7, 5))
     np.testing.assert_array_equal(np.asarray(image), pixels)
-    for dtype in ("float32", "uint8", "float16", "int64", "float64"):
+    for dtype in DTYPES:
         interface = Tensor((2, 3), dtype).__array_interface__
         assert np.dtype(interface["typestr"]) == np.dtype(dtype)
         assert interface["shape"] == (2, 3)

@@ -26,7 +26,7 @@ def model_of(nodes, constants, x_shape, *, outputs=("y",), dtype=TensorProto.FLO
         nodes,
         "test",
         [helper.make_tensor_value_info("x", dtype, x_shape)],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [helper.make_tensor_value_info(name, dtype, [None] * len(x_shape)) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
@@ -153,7 +153,7 @@ def test_fp16_is_computed_in_float32(tmp_path):
     x = normal(5, 64)
     exact = x @ weight.astype(np.float32) / 8
     np.testing.assert_allclose(run(str(lowered), x)[0], exact, atol=1e-5)
-    assert np.abs(run(str(path), x)[0] - exact).max() > 1e-4
+    assert "Cast" in operators(onnx.load(lowered, load_external_data=False))
 
 
 def test_float32_is_not_widened():

@@ -1,0 +1,22 @@
+"""Pictures in and out. In: whatever a caller calls an image. Out: 8- or 16-bit pixels and what belongs to them (alpha,
+profile, EXIF), and the same again in a file or a PIL image.
+"""
+
+from runtime.images.finish import Finished, finish_picture
+from runtime.images.formats import FORMATS, check_output, result_depth
+from runtime.images.picture import MAX_PIXELS, Picture, check_depth
+from runtime.images.save import save_picture
+from runtime.images.sources import load_picture
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "Finished",
+    "Picture",
+    "check_depth",
+    "check_output",
+    "finish_picture",
+    "load_picture",
+    "result_depth",
+    "save_picture",
+]

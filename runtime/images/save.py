@@ -1,0 +1,66 @@
+"""Results as files. In: pixels, a path, metadata. Out: a file that is whole or not there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from engines.errors import OutputExistsError, OutputNotWritableError
+from engines.files import atomic_path
+from runtime.images.formats import JPEG, TIFF, check_output, format_of, result_depth
+from runtime.images.planes import at_depth, bits_of, to_pil
+from runtime.images.tiff_exif import add_exif
+from runtime.images.vips import write_deep
+from runtime.kernels import Tensor
+
+_JPEG_SEGMENT = 65_533  # bytes of EXIF
+_log = logging.getLogger("dossr")
+
+
+def save_picture(
+    pixels: Tensor,
+    path: Path,
+    *,
+    metadata: Mapping[str, bytes] | None = None,
+    quality: int | None = None,
+    bit_depth: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes pixels with their profile and EXIF; the suffix says the format.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, 1 to 4].
+        path: of the file; its folder must exist.
+        metadata: `icc_profile` and `exif`.
+        quality, bit_depth: see `check_output`.
+        overwrite: replace a file that exists.
+
+    Raises:
+        OutputExistsError: the file exists, and `overwrite` is False.
+        OutputNotWritableError, SettingsError, PackageMissingError: see `check_output`; or the place is not writable.
+    """
+    height, width, channels = pixels.shape
+    given = bits_of(pixels)
+    check_output(path, size=(width, height), channels=channels, given_depth=given, quality=quality, bit_depth=bit_depth)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; pass overwrite=True to replace it, or choose another name")
+    form = format_of(path)
+    kept = dict(metadata or {})
+    right = at_depth(pixels, result_depth(path, bit_depth, given))
+    if form is JPEG and len(kept.get("exif", b"")) > _JPEG_SEGMENT:
+        _log.warning(
+            "%s: its EXIF has %d bytes, JPEG holds %d; it is left out", path, len(kept.pop("exif")), _JPEG_SEGMENT
+        )
+    options = form.options | ({"quality": quality} if quality is not None else {})
+    try:
+        with atomic_path(path) as temporary:
+            if right.dtype == "uint16" and channels > 1:
+                write_deep(right, temporary, form.name, kept)
+            else:
+                inside = {key: value for key, value in kept.items() if form is not TIFF or key != "exif"}
+                to_pil(right).save(temporary, format=form.name, **options, **inside)
+            if form is TIFF and "exif" in kept:
+                add_exif(temporary, kept["exif"])
+    except (ValueError, OSError, RuntimeError) as error:
+        raise OutputNotWritableError(f"cannot write {path}: {error}; choose another format or place") from error
