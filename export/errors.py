@@ -35,3 +35,11 @@ class ContextError(ExportError):
 
 class ExportVerificationError(ExportError):
     """An exported graph's outputs differ from the fp32 torch module's by more than the gate."""
+
+
+class MemoryBudgetError(ExportError, MemoryError):
+    """A stage needs more memory than the export may take, or took more than was estimated."""
+
+
+class OutputBusyError(ExportError):
+    """Another export is writing to the same output."""
