@@ -82,6 +82,8 @@ def _export(
         except Exception as error:
             if is_out_of_memory(error):
                 raise exceeded(name, settings.max_memory, error) from error
+            if settings.max_memory is not None:  # a refused allocation may come out as anything
+                error.add_note(f"this was under --max-memory; if {name} seems sound, give it more")
             raise
         done += stage.cost
     return Manifest(
@@ -102,7 +104,7 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     """Exports and verifies one graph into `folder`; the entry's paths are those of the bundle."""
     spec, checkpoint = stage.spec, source.checkpoint
     if settings.max_memory is not None:
-        limit_own_memory(settings.max_memory - mapped_bytes(stage, source))
+        limit_own_memory(settings.max_memory - mapped_bytes(stage))
     module = stage.create().eval()
     checkpoint.release()
     expected = expectations(module, spec, settings.static)

@@ -2,8 +2,8 @@
 
 Linux counts private writable mappings against RLIMIT_DATA, touched or not: the heap, threads' stacks, and what ONNX
 Runtime maps of a weights file; the checkpoint's read-only mapping is not counted. Python, torch and ONNX Runtime turn a
-refused allocation into an exception; a library's own thread that meets one ends the process, which loses the graph in
-work and nothing else.
+refused allocation into an exception, in words of their own; a library's own thread that meets one ends the process,
+which loses the graph in work and nothing else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ import errno
 import resource
 from collections.abc import Iterator
 
-_WORDS = ("not enough memory", "allocate memory", "bad allocation", "bad_alloc", "out of memory")
-"""In the texts of torch, ONNX Runtime and C++."""
+import torch
+
+_WORDS = (
+    *("not enough memory", "allocate memory", "bad allocation", "bad_alloc", "out of memory"),
+    *("could not create a primitive", "could not create a memory"),
+)
+"""In the texts of torch, ONNX Runtime, C++ and oneDNN; not all that a library may say."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,6 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def limit_own_memory(size: int) -> None:
     """From now on, an allocation that takes the process's own memory beyond `size` bytes fails."""
+    torch.ones(1 << 20).exp_()  # starts OpenMP's threads: it ends the process where it gets no stack for them
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = max(size, 1)
     resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ class Source:
     """Whether the condition's encoder differs from the autoencoder's."""
     ignored: Mapping[str, int]
     """Keys of the checkpoint that no graph takes: reason to count."""
+
+    @property
+    def text_parameters(self) -> int:
+        """Of the text encoder."""
+        shapes = self.checkpoint.shapes
+        return sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(official.TEXT))
 
     @functools.cached_property
     def context(self) -> Tensor:
