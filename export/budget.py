@@ -11,34 +11,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engines.memory import available_memory, format_size
+from export.architecture import Architecture
 from export.errors import MemoryBudgetError
 from export.settings import BuildSettings
 from export.source import Source
 from export.stages import Stage
 from export.verification import CASES
 
-BASE = 1 << 30
-"""Libraries, and what torch keeps of the graphs that it traced."""
+BASE = 1280 << 20
+"""Libraries, what torch keeps of the graphs that it traced, and what the allocator keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """Of one graph, at full size."""
+    """Of one graph at full size, where it takes the most: in ONNX Runtime without its optimizations."""
 
     pixel: int
     """Bytes for each latent pixel."""
     pair: int = 0
     """Bytes for each pair of latent pixels: the canonical file's `Attention` writes out every head's matrix."""
+    fixed: int = 0
+    """Bytes at any size."""
 
 
+_ENCODE = Activations(pixel=448 << 10, pair=16)
+_DENOISE = Activations(pixel=160 << 10, pair=24)
 ACTIVATIONS = {
-    "preprocess": Activations(pixel=1 << 18),
-    "encode": Activations(pixel=1 << 18, pair=8),
-    "condition": Activations(pixel=1 << 18, pair=8),
-    "controlnet": Activations(pixel=1 << 18, pair=40),
-    "unet": Activations(pixel=1 << 18, pair=40),
-    "denoise": Activations(pixel=1 << 18, pair=40),
-    "decode": Activations(pixel=1 << 18, pair=8),
+    "preprocess": Activations(pixel=64 << 10),
+    "encode": _ENCODE,
+    "condition": _ENCODE,
+    "controlnet": _DENOISE,
+    "unet": _DENOISE,
+    "denoise": _DENOISE,
+    "decode": Activations(pixel=600 << 10, pair=16, fixed=768 << 20),
 }
 
 
@@ -63,41 +68,48 @@ def mapped_bytes(stage: Stage) -> int:
     return 4 * stage.parameters
 
 
-def need(stage: Stage, settings: BuildSettings) -> Need:
-    """What the stage takes, estimated."""
+def need(stage: Stage, arch: Architecture, settings: BuildSettings) -> Need:
+    """What the stage takes, estimated; a narrower network's activations are narrower."""
     cases = [(b, h, w) for b, h, w, _ in CASES] if settings.static is None else [(1, *settings.static)]
-    per = ACTIVATIONS[stage.spec.name]
-    working = max(b * h * w * (per.pixel + h * w * per.pair) for b, h, w in cases)
-    return Need(name=stage.spec.name, weights=mapped_bytes(stage), working=working)
+    name = stage.spec.name
+    per = ACTIVATIONS[name]
+    if name == "preprocess":
+        width = arch.rrdb.features / 64
+    elif name in ("encode", "condition", "decode"):
+        width = arch.vae.channels[0] / 128
+    else:
+        width = arch.unet.channels[0] / 320
+    working = per.fixed + max(b * h * w * (per.pixel + h * w * per.pair) for b, h, w in cases)
+    return Need(name=name, weights=mapped_bytes(stage), working=int(working * width))
 
 
 def needs(source: Source, todo: Sequence[Stage], settings: BuildSettings) -> list[Need]:
     """Of every stage, the prompt's included."""
-    found = [need(stage, settings) for stage in todo]
+    found = [need(stage, source.architecture, settings) for stage in todo]
     if source.given_context is None:
         found.append(Need(name="the prompt's embedding", weights=4 * source.text_parameters, working=0))
     return found
 
 
-def check_budget(source: Source, todo: Sequence[Stage], settings: BuildSettings) -> None:
-    """Refuses an export that does not fit.
+def check_budget(found: Sequence[Need], max_memory: int | None) -> None:
+    """Refuses an export that does not fit into `max_memory`, or where None into what the machine has available.
 
     Raises:
         MemoryBudgetError: names the stage that takes the most.
     """
-    largest = max(needs(source, todo, settings), key=lambda found: found.total)
-    budget = available_memory() if settings.max_memory is None else settings.max_memory
+    largest = max(found, key=lambda one: one.total)
+    budget = available_memory() if max_memory is None else max_memory
     if largest.total <= budget:
         return
     given = (
         f"this machine has {format_size(budget)} available; close other programs, take a larger machine"
-        if settings.max_memory is None
+        if max_memory is None
         else f"--max-memory is {format_size(budget)}; give --max-memory {-(-largest.total // (1 << 20))}MiB or more"
     )
     smaller = ""
     if largest.name == "denoise":
         smaller = ", or --split-controlnet, whose graphs are smaller"
-    elif settings.static is not None and largest.working > largest.weights:
+    elif largest.working > 1 << 30:
         smaller = ", or a smaller --static"
     raise MemoryBudgetError(
         f"{largest.name} needs about {format_size(largest.total)} (weights {format_size(largest.weights)}, activations "

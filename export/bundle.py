@@ -17,9 +17,9 @@ from torch import nn
 from engines.bundle import GraphEntry, Manifest, Precision
 from engines.graphs import axis_ranges
 from export import lower_ort
-from export.budget import check_budget, exceeded, mapped_bytes
+from export.budget import check_budget, exceeded, mapped_bytes, needs
 from export.checkpoint import Checkpoint
-from export.limits import is_out_of_memory, limit_own_memory, restored_limit
+from export.limits import is_out_of_memory, limit_own_memory, restored_limit, trim
 from export.onnx_export import export_graph
 from export.output import check_out
 from export.progress import Reporter
@@ -56,7 +56,7 @@ def build(settings: BuildSettings, reporter: Reporter) -> Manifest:
             prediction=settings.prediction,
         )
         todo = stages(source, split_controlnet=settings.split_controlnet)
-        check_budget(source, todo, settings)
+        check_budget(needs(source, todo, settings), settings.max_memory)
         with workspace(settings.out, resume=settings.resume) as space:
             manifest = _export(settings, source, todo, space, reporter)
             space.complete(manifest)
@@ -115,6 +115,7 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     free(module)
     del module
     gc.collect()
+    trim()
     checkpoint.release()
     if settings.max_memory is not None:  # ONNX Runtime's mapping of the weights counts as the process's own
         limit_own_memory(settings.max_memory)
@@ -124,6 +125,7 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     if (rewritten := lower_ort.lower(path)) is not None:
         lowered[lower_ort.BACKEND] = (place / rewritten.name).as_posix()
         verification[lower_ort.BACKEND] = verify(rewritten, spec, expected, settings.precision)
+    trim()
     return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
 
 
