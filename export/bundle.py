@@ -110,6 +110,8 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     expected = expectations(module, spec, settings.static)
     checkpoint.release()
     if settings.precision is Precision.FP16:
+        if settings.max_memory is not None:  # the fp32 pages go as the halves come
+            limit_own_memory(settings.max_memory - _RELEASED_AFTER)
         halve(module, checkpoint)
     path = export_graph(module, spec, axis_ranges(settings.static), folder, settings.static)
     free(module)
