@@ -40,25 +40,27 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         code = main(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        _say("interrupted", arguments)
+    except KeyboardInterrupt as error:
+        _say("interrupted", arguments, error)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except DossrError as error:
-        _say(f"error: {type(error).__name__}: {error}", arguments)
+        _say(f"error: {type(error).__name__}: {error}", arguments, error)
         return error.exit_code
-    except MemoryError:
-        _say("error: MemoryError: not enough memory; take a smaller image or close other programs", arguments)
+    except MemoryError as error:
+        _say("error: MemoryError: not enough memory; take a smaller image or close other programs", arguments, error)
         return 1
     except OSError as error:
         fix = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
-        _say(f"error: {type(error).__name__}: {error}; {fix}", arguments)
+        _say(f"error: {type(error).__name__}: {error}; {fix}", arguments, error)
         return 1
 
 
-def _say(line: str, arguments: Sequence[str]) -> None:
+def _say(line: str, arguments: Sequence[str], error: BaseException) -> None:
+    """The line, and the error's notes, which say what it left behind, each in a line of its own."""
     if "--debug" in arguments:
         traceback.print_exc()
-    print(" ".join(line.split()), file=sys.stderr)
+    for text in (line, *getattr(error, "__notes__", ())):
+        print(" ".join(text.split()), file=sys.stderr)

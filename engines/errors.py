@@ -47,8 +47,8 @@ class EngineUnavailableError(EngineError):
     """The asked engine, provider or device is not installed or not present on this machine."""
 
 
-class MemoryBudgetError(DossrError):
-    """The work does not fit into the memory that it may take."""
+class MemoryBudgetError(DossrError, MemoryError):
+    """The work needs more memory than it may take, or took more than was estimated."""
 
 
 class PackageMissingError(DossrError):

@@ -14,6 +14,7 @@ from engines.bundle import Precision
 from engines.cli import Parser, run_command
 from engines.errors import EngineUnavailableError, PackageMissingError, SettingsError
 from engines.graphs import LATENT_MULTIPLE
+from engines.memory import parse_size
 from export.errors import CheckpointNotFoundError, ConfigError, ContextError
 
 PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
@@ -43,6 +44,12 @@ def parser() -> Parser:
     )
     p.add_argument("--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts")
     p.add_argument("--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)")
+    p.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="what the export may take, like 10GiB or 8GB (default: what is available)",
+    )
+    p.add_argument("--no-resume", action="store_true", help="use no finished graphs of an interrupted export")
     p.add_argument("--quiet", action="store_true", help="show no progress")
     return p
 
@@ -67,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
     """Parses and builds."""
     args = parser().parse_args(argv)
     static = None if args.static is None else static_shape(args.static)
+    max_memory = None if args.max_memory is None else parse_size(args.max_memory)
     if args.engine != "auto" and args.engine not in BACKENDS:
         raise EngineUnavailableError(
             f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
@@ -84,8 +92,9 @@ def main(argv: Sequence[str]) -> int:
         if path is not None and not path.is_file():
             raise missing(f"cannot read {option} {path}: there is no such file; correct the path")
     try:  # torch takes seconds to import: usage errors need not wait
-        from export.bundle import BuildSettings, build
+        from export.bundle import build
         from export.progress import Progress, Silent
+        from export.settings import BuildSettings
     except ModuleNotFoundError as error:
         raise PackageMissingError(
             f"export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e '.[export]'`"
@@ -101,6 +110,8 @@ def main(argv: Sequence[str]) -> int:
         static=static,
         prediction=args.prediction,
         t1=args.t1,
+        max_memory=max_memory,
+        resume=not args.no_resume,
     )
     if args.quiet:
         build(settings, Silent())

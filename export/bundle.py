@@ -1,54 +1,38 @@
 """The bundle's writer. In: `BuildSettings`. Out: a folder that `engines.bundle.open_bundle` reads, whole or not at all.
 
-One network is in memory at a time: made, asked for its fp32 answers, cast, exported, freed, and then its ONNX files run
-against the answers.
+One network is in memory at a time: mapped, asked for its fp32 answers, cast, exported, freed, and then its ONNX files
+run against the answers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib.metadata
-import os
-import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from engines.bundle import MANIFEST, FileRecord, GraphEntry, Manifest, Precision, parse_manifest
-from engines.errors import BundleSchemaError, OutputExistsError, OutputNotWritableError
-from engines.files import sha256_file
+from engines.bundle import GraphEntry, Manifest, Precision
 from engines.graphs import axis_ranges
+from export.budget import check_budget, exceeded, mapped_bytes, needs
+from export.checkpoint import Checkpoint
+from export.limits import is_out_of_memory, limit_own_memory, restored_limit, trim
 from export.lowering import onnxruntime_cpu
 from export.onnx_export import export_graph
+from export.output import check_out
 from export.progress import Reporter
+from export.settings import BuildSettings, build_key, tools
 from export.source import Source, open_source
 from export.stages import Stage, stages
 from export.text_tower import PROMPT
 from export.verification import expectations, verify
+from export.workspace import Workspace, workspace
+from export.wrappers import Graph
 
-_LIBRARIES = ("torch", "diffusers", "onnx", "onnxscript", "onnxruntime", "dossr-deploy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildSettings:
-    """What to export and how."""
-
-    checkpoint: Path
-    out: Path
-    precision: Precision
-    config: Path | None = None
-    context: Path | None = None
-    split_controlnet: bool = False
-    static: tuple[int, int] | None = None
-    """(H, W) in latent pixels, multiples of 8; None: dynamic shapes."""
-    prediction: str = Manifest.prediction
-    t1: int | None = None
-    """None: what the checkpoint's own tables say, else the released 500."""
+_RELEASED_AFTER = 256 << 20
+"""Bytes of fp32 weights that are read before their pages are given back."""
 
 
 def build(settings: BuildSettings, reporter: Reporter) -> Manifest:
@@ -57,11 +41,13 @@ def build(settings: BuildSettings, reporter: Reporter) -> Manifest:
     Raises:
         OutputExistsError: `out` holds something that is not a bundle.
         OutputNotWritableError: `out` cannot be written.
-        ExportError: see `export.errors`; nothing is left behind.
+        MemoryBudgetError: a stage needs more than `max_memory`, or took more.
+        ExportError: see `export.errors`. Finished graphs wait beside `out` and the error's note says so; there, or
+            anywhere else, nothing half-written is left.
     """
     check_out(settings.out)
     reporter.stage("opening the checkpoint", 0.0)
-    with torch.no_grad():
+    with torch.no_grad(), restored_limit():
         source = open_source(
             settings.checkpoint,
             settings.config,
@@ -69,146 +55,109 @@ def build(settings: BuildSettings, reporter: Reporter) -> Manifest:
             t1=settings.t1,
             prediction=settings.prediction,
         )
-        with replaced_folder(settings.out) as folder:
-            manifest = _export(settings, source, folder, reporter)
-            manifest.write(folder)
+        todo = stages(source, split_controlnet=settings.split_controlnet)
+        check_budget(needs(source, todo, settings), settings.max_memory)
+        with workspace(settings.out, resume=settings.resume) as space:
+            manifest = _export(settings, source, todo, space, reporter)
+            space.complete(manifest)
     return manifest
 
 
-def _export(settings: BuildSettings, source: Source, folder: Path, reporter: Reporter) -> Manifest:
-    entries: dict[str, GraphEntry] = {}
-    todo = stages(source, split_controlnet=settings.split_controlnet)
+def _export(
+    settings: BuildSettings, source: Source, todo: list[Stage], space: Workspace, reporter: Reporter
+) -> Manifest:
+    key = build_key(settings, source)
+    if left := space.reuse(key, {stage.spec.name: stage.spec for stage in todo}):
+        reporter.stage(f"{left} graphs of another build, or damaged, are not used again", 0.0)
     whole, done = sum(stage.cost for stage in todo), 0.0
     for stage in todo:
-        reporter.stage(f"{stage.spec.name}: exporting", done / whole)
-        entries[stage.spec.name] = _export_stage(settings, stage, folder)
+        name = stage.spec.name
+        if name in space.finished:
+            reporter.stage(f"{name}: kept from the build before", done / whole)
+            whole -= stage.cost  # it took no time, so it tells nothing about what remains
+            continue
+        reporter.stage(f"{name}: exporting", done / whole)
+        try:
+            space.finish(_export_stage(settings, source, stage, space.part), key)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise exceeded(name, settings.max_memory, error) from error
+            if settings.max_memory is not None:  # a refused allocation may come out as anything
+                error.add_note(f"this was under --max-memory; if {name} seems sound, give it more")
+            raise
         done += stage.cost
-    reporter.stage("hashing", 0.99)
-    files = {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_file(path), size=path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
     return Manifest(
         precision=settings.precision,
-        graphs=entries,
+        graphs={stage.spec.name: space.finished[stage.spec.name].entry for stage in todo},
         axes=axis_ranges(settings.static),
-        files=files,
+        files={path: record for kept in space.finished.values() for path, record in kept.files.items()},
         schedule=source.schedule,
         prediction=settings.prediction,
         scale_factor=source.scale_factor,
         prompt=PROMPT if settings.context is None else "",
-        checkpoint=_checkpoint_record(settings) | {"ignored_keys": dict(source.ignored)},
-        tools=_tools(),
+        checkpoint=_checkpoint_record(settings, key) | {"ignored_keys": dict(source.ignored)},
+        tools=tools(),
     )
 
 
-def _export_stage(settings: BuildSettings, stage: Stage, folder: Path) -> GraphEntry:
-    spec = stage.spec
+def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder: Path) -> GraphEntry:
+    """Exports and verifies one graph into `folder`; the entry's paths are those of the bundle."""
+    spec, checkpoint = stage.spec, source.checkpoint
+    if settings.max_memory is not None:
+        limit_own_memory(settings.max_memory - mapped_bytes(stage))
     module = stage.create().eval()
+    checkpoint.release()
     expected = expectations(module, spec, settings.static)
+    checkpoint.release()
     if settings.precision is Precision.FP16:
-        module.half()
-    path = export_graph(module, spec, axis_ranges(settings.static), folder / "onnx" / spec.name, settings.static)
+        if settings.max_memory is not None:  # the fp32 pages go as the halves come
+            limit_own_memory(settings.max_memory - _RELEASED_AFTER)
+        halve(module, checkpoint)
+    path = export_graph(module, spec, axis_ranges(settings.static), folder, settings.static)
+    free(module)
     del module
     gc.collect()
+    trim()
+    checkpoint.release()
+    if settings.max_memory is not None:  # ONNX Runtime's mapping of the weights counts as the process's own
+        limit_own_memory(settings.max_memory)
+    place = Path("onnx") / spec.name
     verification = {"canonical": verify(path, spec, expected, settings.precision)}
     lowered = {}
     if (rewritten := onnxruntime_cpu.lower(path)) is not None:
-        lowered[onnxruntime_cpu.BACKEND] = rewritten.relative_to(folder).as_posix()
+        lowered[onnxruntime_cpu.BACKEND] = (place / rewritten.name).as_posix()
         verification[onnxruntime_cpu.BACKEND] = verify(rewritten, spec, expected, settings.precision)
-    file = path.relative_to(folder).as_posix()
-    return GraphEntry(spec=spec, file=file, lowered=lowered, verification=verification)
+    trim()
+    return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
 
 
-def _checkpoint_record(settings: BuildSettings) -> dict[str, object]:
+def halve(module: Graph, checkpoint: Checkpoint) -> None:
+    """Casts the weights one by one, so that few are there in both precisions."""
+    read = 0
+    for tensor in (*module.parameters(), *module.buffers()):
+        read += tensor.nbytes
+        tensor.data = tensor.data.half()
+        if read > _RELEASED_AFTER:
+            checkpoint.release()
+            read = 0
+    module.half()
+
+
+def free(module: nn.Module) -> None:
+    """Frees the weights that are not the checkpoint's pages: torch keeps the traced graph, and they hang on it."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.untyped_storage().resizable():
+            tensor.untyped_storage().resize_(0)
+
+
+def _checkpoint_record(settings: BuildSettings, key: Mapping[str, Any]) -> dict[str, object]:
     path = settings.checkpoint
     record: dict[str, object] = {
         "file": path.name,
-        "sha256": sha256_file(path),
+        "sha256": key["checkpoint"],
         "size": path.stat().st_size,
         "architecture": "weights" if settings.config is None else "config",
     }
     if settings.context is not None:
-        record["context"] = {"file": settings.context.name, "sha256": sha256_file(settings.context)}
+        record["context"] = {"file": settings.context.name, "sha256": key["context"]}
     return record
-
-
-def _tools() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "not installed"
-    return versions
-
-
-def check_out(out: Path) -> None:
-    """Refuses a place that holds anything but a bundle.
-
-    Raises:
-        OutputExistsError: it does.
-    """
-    if out.is_dir() and not out.is_symlink():
-        names = {path.name for path in out.iterdir()}
-        if not names or (names <= {MANIFEST, "onnx", "engines"} and _has_manifest(out)):
-            return
-    elif not out.exists() and not out.is_symlink():
-        return
-    raise OutputExistsError(f"{out} exists and is not a whole bundle, so it is not replaced; give another --out")
-
-
-def _has_manifest(folder: Path) -> bool:
-    try:
-        parse_manifest((folder / MANIFEST).read_text(encoding="utf-8"), str(folder))
-    except (OSError, UnicodeDecodeError, BundleSchemaError):
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def replaced_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its place when the block ends without an error; a bundle that stood
-    there stays until then. On an error, Ctrl-C included, the temporary folder goes.
-
-    Raises:
-        OutputNotWritableError: the folder cannot be made or renamed.
-    """
-    out = out.absolute()
-    parents = [parent for parent in out.parents if not parent.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise OutputNotWritableError(
-            f"cannot write {out}: {error.strerror}; choose an --out in a folder that is writable"
-        ) from error
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        _replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for parent in parents:
-            with contextlib.suppress(OSError):
-                parent.rmdir()  # only what was made here, and only where it is empty
-
-
-def _replace(temporary: Path, out: Path) -> None:
-    check_out(out)  # an export takes minutes: somebody may have put something there
-    old = temporary.with_suffix(".old")
-    try:
-        if out.exists():
-            out.rename(old)
-        try:
-            temporary.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise OutputNotWritableError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-    shutil.rmtree(old, ignore_errors=True)

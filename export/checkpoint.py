@@ -1,7 +1,8 @@
 """Opens checkpoints lazily and without executing anything. In: a .ckpt or .safetensors file. Out: a `Checkpoint`.
 
-The official layout keeps each network under a prefix; `Checkpoint.section` reads one of them at a time, so that no
-more than one network is in memory. Weights of any floating type come out as float32.
+The official layout keeps each network under a prefix; `Checkpoint.section` reads one of them at a time, and
+`Checkpoint.release` takes what was read out of memory. Weights of any floating type come out as float32; those that are
+stored so are the file's own mapped pages.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import itertools
 import json
 import pickle
 import textwrap
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from export.errors import (
     CheckpointNotFoundError,
     UnsafeCheckpointError,
 )
+from export.mapped import MappedFile, Place, safetensors_places, torch_places
 from export.quiet import quietly
 
 UNET = "model.diffusion_model."
@@ -75,6 +78,9 @@ class TensorSource(Protocol):
     def read(self, key: str) -> Tensor:
         """The tensor of that key, as stored."""
 
+    def release(self) -> None:
+        """Takes the pages that were read out of memory; tensors stay valid."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -96,6 +102,10 @@ class Checkpoint:
             return self.source.read(self.keys[key]).float()
         except (safetensors.SafetensorError, RuntimeError, OSError) as error:
             raise _corrupt(self.path, error) from error
+
+    def release(self) -> None:
+        """Takes what was read of the file out of this process's memory; tensors stay valid and are read again."""
+        self.source.release()
 
     def section(self, prefix: str) -> dict[str, Tensor]:
         """Every tensor under the prefix, keys without it, float32."""
@@ -174,14 +184,21 @@ class _SafetensorsSource:
             self._file = opened
             keys = list(self._file.keys())
             self.shapes: dict[str, tuple[int, ...]] = {k: tuple(self._file.get_slice(k).get_shape()) for k in keys}
+            self._mapped = _mapped(path, safetensors_places(path))
         except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
             raise _corrupt(path, error) from error
         if not self.shapes:
             raise CheckpointCorruptError(f"{path} holds no tensors; give a DoSSR checkpoint")
 
     def read(self, key: str) -> Tensor:
+        if self._mapped is not None:
+            return self._mapped.read(key)
         tensor: Tensor = self._file.get_tensor(key)
         return tensor
+
+    def release(self) -> None:
+        if self._mapped is not None:
+            self._mapped.release()
 
 
 class _TorchSource:
@@ -192,34 +209,75 @@ class _TorchSource:
                 f"{path} is neither a torch checkpoint nor safetensors (it begins with {head[:4]!r}); "
                 "download it again, or give another file"
             )
-        try:
-            with quietly():
-                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-        except pickle.UnpicklingError as error:
-            if "truncated" in str(error) or "Ran out of input" in str(error):
+        self._tensors = _tensors(path, _unpickled(path, "meta" if zipped else "cpu"))
+        self._mapped = None
+        if zipped:
+            try:
+                self._mapped = _mapped(path, torch_places(path, self._tensors))
+            except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
                 raise _corrupt(path, error) from error
-            raise UnsafeCheckpointError(
-                f"{path} holds {_refused(error)}, expected tensors only, and reading it could execute code; "
-                "re-save it as safetensors where you trust it"
-            ) from error
-        except Exception as error:  # torch lets through whatever damaged bytes provoke
-            raise _corrupt(path, error) from error
-        wrapped = False
-        while isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-            loaded, wrapped = loaded["state_dict"], True
-        entries = loaded if isinstance(loaded, Mapping) else {}
-        self._tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
-        if not self._tensors:
-            raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
-        others = [str(k) for k, v in entries.items() if not isinstance(v, Tensor)]
-        if others and (wrapped or any("." in name for name in others)):
-            raise CheckpointKeysError(
-                f"{path.name} holds {len(others)} weights that are not tensors ({some(others)}); remove them"
-            )
+            if self._mapped is None:
+                self._tensors = _tensors(path, _unpickled(path, "cpu"))
         self.shapes: dict[str, tuple[int, ...]] = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:
-        return self._tensors[key]
+        return self._tensors[key] if self._mapped is None else self._mapped.read(key)
+
+    def release(self) -> None:
+        if self._mapped is not None:
+            self._mapped.release()
+
+
+class _Mapped:
+    def __init__(self, path: Path, places: Mapping[str, Place]) -> None:
+        self._file = MappedFile(path)
+        self._places = places
+        if any(place.offset + place.nbytes > len(self._file) for place in places.values()):
+            raise OSError("the file ends before its weights do")
+
+    def read(self, key: str) -> Tensor:
+        return self._file.tensor(self._places[key])
+
+    def release(self) -> None:
+        self._file.release()
+
+
+def _mapped(path: Path, places: Mapping[str, Place] | None) -> _Mapped | None:
+    return None if places is None else _Mapped(path, places)
+
+
+def _unpickled(path: Path, device: str) -> object:
+    """What the pickle holds; on the meta device, without reading weights."""
+    try:
+        with quietly():
+            loaded: object = torch.load(path, map_location=device, weights_only=True)
+            return loaded
+    except pickle.UnpicklingError as error:
+        if "truncated" in str(error) or "Ran out of input" in str(error):
+            raise _corrupt(path, error) from error
+        raise UnsafeCheckpointError(
+            f"{path} holds {_refused(error)}, expected tensors only, and reading it could execute code; "
+            "re-save it as safetensors where you trust it"
+        ) from error
+    except Exception as error:  # torch lets through whatever damaged bytes provoke
+        raise _corrupt(path, error) from error
+
+
+def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
+    """The state dict, wherever it is wrapped."""
+    wrapped = False
+    while isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded, wrapped = loaded["state_dict"], True
+    entries = loaded if isinstance(loaded, Mapping) else {}
+    tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointCorruptError(f"{path} holds no tensors under string keys; give a DoSSR checkpoint")
+    others = [str(k) for k, v in entries.items() if not isinstance(v, Tensor)]
+    if others and (wrapped or any("." in name for name in others)):
+        raise CheckpointKeysError(
+            f"{path.name} holds {len(others)} weights that are not tensors ({some(others)}); remove them"
+        )
+    return tensors
 
 
 def _corrupt(path: Path, error: Exception) -> CheckpointCorruptError:

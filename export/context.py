@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from export import checkpoint as official
-from export.architecture import Architecture
+from export.architecture import Architecture, TextArchitecture
 from export.checkpoint import Checkpoint
 from export.errors import ContextError
 from export.modules import load_text_tower
@@ -46,8 +46,8 @@ def read_context(path: Path, width: int) -> Tensor:
     return context[None]
 
 
-def compute_context(checkpoint: Checkpoint, arch: Architecture) -> Tensor:
-    """The default prompt through the checkpoint's text tower, [1,77,D].
+def check_text_tower(checkpoint: Checkpoint, arch: Architecture) -> TextArchitecture:
+    """The checkpoint's text tower, where it can make the embedding.
 
     Raises:
         ContextError: the checkpoint has no text tower, or one of another form.
@@ -68,6 +68,17 @@ def compute_context(checkpoint: Checkpoint, arch: Architecture) -> Tensor:
             f"the text encoder is {arch.text.width} wide, the UNet expects {arch.unet.context_width}; give the "
             "prompt's embedding with --context"
         )
+    return arch.text
+
+
+def compute_context(checkpoint: Checkpoint, arch: Architecture) -> Tensor:
+    """The default prompt through the checkpoint's text tower, [1,77,D].
+
+    Raises:
+        ContextError: see `check_text_tower`.
+    """
+    text = check_text_tower(checkpoint, arch)
+    tokens = prompt_tokens(POSITIONS)
     with torch.inference_mode():
-        context: Tensor = load_text_tower(checkpoint, arch.text)(tokens)
+        context: Tensor = load_text_tower(checkpoint, text)(tokens)
     return context.clone()

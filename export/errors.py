@@ -35,3 +35,7 @@ class ContextError(ExportError):
 
 class ExportVerificationError(ExportError):
     """An exported graph's outputs differ from the fp32 torch module's by more than the gate."""
+
+
+class OutputBusyError(ExportError):
+    """Another export is writing to the same output."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from export import checkpoint as official
 from export.architecture import DEFAULT_HEAD_WIDTH, Architecture, check_same, read_architecture
 from export.checkpoint import Checkpoint, open_checkpoint, some
 from export.config import read_config
-from export.context import compute_context, read_context
+from export.context import check_text_tower, compute_context, read_context
 from export.conversion import check_shape
 from export.errors import CheckpointKeysError, ConfigError
 from export.modules import all_needed_keys, encoders_equal
@@ -30,12 +32,27 @@ class Source:
     architecture: Architecture
     schedule: Schedule
     scale_factor: float
-    context: Tensor
-    """The prompt's embedding [1,77,D] float32."""
+    given_context: Tensor | None
+    """The prompt's embedding [1,77,D] float32 from a file; None: the text encoder makes it."""
     separate_condition: bool
     """Whether the condition's encoder differs from the autoencoder's."""
     ignored: Mapping[str, int]
     """Keys of the checkpoint that no graph takes: reason to count."""
+
+    @property
+    def text_parameters(self) -> int:
+        """Of the text encoder."""
+        shapes = self.checkpoint.shapes
+        return sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(official.TEXT))
+
+    @functools.cached_property
+    def context(self) -> Tensor:
+        """The prompt's embedding [1,77,D] float32; the text encoder runs when it is first asked for."""
+        if self.given_context is not None:
+            return self.given_context
+        context = compute_context(self.checkpoint, self.architecture)
+        self.checkpoint.release()
+        return context
 
 
 def open_source(
@@ -76,15 +93,17 @@ def open_source(
             )
     width = architecture.unet.context_width
     schedule = check_schedule(checkpoint, schedule, t1)
+    if context_path is None:
+        check_text_tower(checkpoint, architecture)
+    separate_condition = not encoders_equal(checkpoint)
+    checkpoint.release()
     return Source(
         checkpoint=checkpoint,
         architecture=architecture,
         schedule=schedule,
         scale_factor=scale_factor,
-        context=compute_context(checkpoint, architecture)
-        if context_path is None
-        else read_context(context_path, width),
-        separate_condition=not encoders_equal(checkpoint),
+        given_context=None if context_path is None else read_context(context_path, width),
+        separate_condition=separate_condition,
         ignored=ignored,
     )
 

@@ -5,6 +5,7 @@ A new graph is one line of `stages`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Stage:
     """The fp32 module with its weights; only one is held at a time."""
     cost: float
     """Seconds of a full-size export on two cores, for the estimate of what remains."""
+    parameters: int
+    """Of the network, with what the prompt's baking drops."""
 
 
 def stages(source: Source, *, split_controlnet: bool = False) -> list[Stage]:
@@ -50,19 +53,30 @@ def stages(source: Source, *, split_controlnet: bool = False) -> list[Stage]:
     def decode() -> wrappers.Graph:
         return wrappers.Decode(modules.load_vae_decoder(checkpoint, arch), scale)
 
+    shapes = checkpoint.shapes
+
+    def stage(spec: GraphSpec, create: Callable[[], wrappers.Graph], cost: float, *prefixes: str) -> Stage:
+        parameters = sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
+        return Stage(spec=spec, create=create, cost=cost, parameters=parameters)
+
     found = [
-        Stage(spec=graphs.PREPROCESS, create=preprocess, cost=39),
-        Stage(spec=graphs.ENCODE, create=encode, cost=21),
+        stage(graphs.PREPROCESS, preprocess, 39, official.PREPROCESS),
+        stage(graphs.ENCODE, encode, 21, f"{official.VAE}encoder.", f"{official.VAE}quant_conv."),
     ]
     if source.separate_condition:
-        found.append(Stage(spec=graphs.CONDITION, create=condition, cost=21))
+        found.append(stage(graphs.CONDITION, condition, 21, official.CONDITION_ENCODER))
     if split_controlnet:
         controlnet_spec, unet_spec = graphs.split_denoise(residual_shapes(arch.controlnet))
-        found.append(Stage(spec=controlnet_spec, create=controlnet, cost=55))
-        found.append(Stage(spec=unet_spec, create=unet, cost=100))
+        found.append(stage(controlnet_spec, controlnet, 55, official.CONTROLNET))
+        found.append(stage(unet_spec, unet, 100, official.UNET))
     else:
-        found.append(Stage(spec=graphs.DENOISE, create=lambda: wrappers.Denoise(controlnet(), unet()), cost=154))
-    return [*found, Stage(spec=graphs.DECODE, create=decode, cost=20)]
+
+        def denoise() -> wrappers.Graph:
+            return wrappers.Denoise(controlnet(), unet())
+
+        found.append(stage(graphs.DENOISE, denoise, 154, official.CONTROLNET, official.UNET))
+    found.append(stage(graphs.DECODE, decode, 20, f"{official.VAE}decoder.", f"{official.VAE}post_quant_conv."))
+    return found
 
 
 def residual_shapes(arch: UNetArchitecture) -> list[tuple[int, int]]:

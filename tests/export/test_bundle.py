@@ -1,11 +1,11 @@
 """Bundles as they are written: files, shapes, figures; and exports that fail."""
 
+import dataclasses
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import onnx
@@ -15,8 +15,11 @@ import torch
 from engines import graphs
 from engines.bundle import Precision, open_bundle
 from engines.errors import OutputExistsError, OutputNotWritableError
-from export.bundle import BuildSettings, build, check_out, replaced_folder
+from export.bundle import build
+from export.output import check_out
 from export.progress import Progress, Silent
+from export.settings import BuildSettings
+from export.workspace import workspace
 from tests.paths import MINI, REPOSITORY
 from tests.tiny import write_tiny_bundle
 
@@ -141,11 +144,14 @@ def test_failed_export_leaves_what_was_there(tmp_path, monkeypatch, error):
 def test_bundle_is_replaced_when_the_new_one_is_complete(tmp_path):
     out = write_tiny_bundle(tmp_path / "bundle")
     (out / "engines").mkdir()
-    with replaced_folder(out) as folder:
-        (folder / "manifest.json").write_text("new")
+    manifest = open_bundle(out).manifest
+    with workspace(out) as space:
+        (space.folder / "bundle").mkdir()
         assert open_bundle(out)
+        space.complete(dataclasses.replace(manifest, prompt="new"))
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
-    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("manifest.json", "new")]
+    assert [p.name for p in out.iterdir()] == ["manifest.json"]
+    assert json.loads((out / "manifest.json").read_text())["prompt"] == "new"
 
 
 @pytest.mark.parametrize("foreign", ["manifest.json", "src/main.js"])
@@ -160,12 +166,15 @@ def test_folder_with_a_manifest_of_another_kind_stays(tmp_path, foreign):
 
 def test_what_comes_while_the_export_runs_stays(tmp_path):
     out = tmp_path / "bundle"
+    manifest = open_bundle(write_tiny_bundle(tmp_path / "other")).manifest
+    shutil.rmtree(tmp_path / "other")
 
     def export():
-        with replaced_folder(out) as folder:
-            (folder / "manifest.json").write_text("new")
+        with workspace(out) as space:
+            (space.folder / "bundle").mkdir()
             out.mkdir()
             (out / "notes.txt").write_text("mine")
+            space.complete(manifest)
 
     with pytest.raises(OutputExistsError):
         export()
@@ -179,7 +188,7 @@ def test_what_is_not_a_bundle_stays(tmp_path):
         check_out(tmp_path)
     with pytest.raises(OutputExistsError):
         check_out(tmp_path / "photo.png")
-    with pytest.raises(OutputNotWritableError), replaced_folder(tmp_path / "photo.png" / "bundle"):
+    with pytest.raises(OutputNotWritableError), workspace(tmp_path / "photo.png" / "bundle"):
         pass
 
 
@@ -197,6 +206,8 @@ def test_what_is_not_a_bundle_stays(tmp_path):
         (["--engine", "magic"], 2, "error: SettingsError: "),
         (["--prediction", "noise"], 2, "error: SettingsError: "),
         (["--static", "60x64"], 2, "error: SettingsError: --static is '60x64'"),
+        (["--max-memory", "much"], 2, "error: SettingsError: 'much' is not a size of memory"),
+        ([*OPTIONS, "--max-memory", "100MB"], 1, "error: MemoryBudgetError: "),
         (["--static", "64"], 2, "error: SettingsError: --static is '64'"),
         (["--t1", "half"], 2, "error: SettingsError: "),
         (["--unknown"], 2, "error: SettingsError: "),
@@ -224,33 +235,6 @@ def test_debug_shows_the_traceback(tmp_path):
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "CheckpointNotFoundError" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(tmp_path, number):
-    command = [
-        sys.executable,
-        "-m",
-        "export.build",
-        *OPTIONS,
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "encode: exporting" in line:
-            break
-    assert list(tmp_path.iterdir())
-    time.sleep(0.5)
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait(60) == 130
-    assert rest.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in rest
-    assert not list(tmp_path.iterdir())
 
 
 class Terminal:
