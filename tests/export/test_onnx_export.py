@@ -67,3 +67,25 @@ def test_verification_gate(tmp_path):
     nan = [Expectation(label="a", inputs={"latent": latent * torch.inf}, outputs={"output": latent})]
     with pytest.raises(ExportVerificationError, match="NaN or infinity"):
         verify(path, SPEC, nan, Precision.FP32)
+
+
+class Posterior(Graph):
+    """A large mean, and a standard deviation a thousand times smaller that is 1 % off."""
+
+    def forward(self, latent):
+        return latent * 10, latent * 0.0101
+
+
+@pytest.mark.parametrize(("small", "accepted"), [("latent_std", True), ("other", False)])
+def test_the_error_of_a_standard_deviation_counts_beside_its_mean(tmp_path, small, accepted):
+    outputs = tuple(TensorSpec(name=name, shape=("B", 4, "H", "W")) for name in ("latent_mean", small))
+    spec = GraphSpec(name="posterior", inputs=SPEC.inputs, outputs=outputs)
+    path = export_graph(Posterior(), spec, axis_ranges(), tmp_path / "posterior", None)
+    latent = torch.rand(1, 4, 8, 8) - 0.5
+    answers = {"latent_mean": latent * 10, small: latent * 0.01}
+    case = [Expectation(label="1x8x8", inputs={"latent": latent}, outputs=answers)]
+    if accepted:
+        assert verify(path, spec, case, Precision.FP32)["deviation"] < 1e-4
+    else:
+        with pytest.raises(ExportVerificationError, match="other"):
+            verify(path, spec, case, Precision.FP32)
