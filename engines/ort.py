@@ -6,16 +6,17 @@ has them. Memory stays on the host here: for other devices ONNX Runtime copies.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from engines.base import Buffer, Call, EngineSettings, Footprint, check_buffers
 from engines.bundle import Bundle, Precision
 from engines.errors import BundleHashError, EngineError, EngineUnavailableError, SettingsError
 from engines.graphs import GraphSpec
+from engines.memory import trim_heap
 from engines.onnx_paths import check_external_paths
 
 PROVIDERS = {
@@ -94,6 +95,7 @@ class OnnxRuntime:
     def trim(self) -> None:
         """See `engines.base.Backend.trim`."""
         trim_arena()
+        trim_heap()
 
 
 class OnnxRuntimeRunner:
@@ -144,29 +146,39 @@ def _share_arena(options: Any) -> None:
     it holds the largest, not the sum. Weights stay out of it and are given back when a session is closed. Memory
     patterns are off: planned for the largest tensors at once, they take twice as much and save no time.
     """
-    ort = import_onnxruntime()
-    with contextlib.suppress(Exception):  # "already registered": by an earlier session, or by the program around us
-        where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-        ort.create_and_register_allocator(where, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
+    _register_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.enable_mem_pattern = False
 
 
+@cache
+def _register_arena() -> None:
+    """Once a process: to register again would put a new arena in the old one's place, beside it."""
+    ort = import_onnxruntime()
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
+
+
 def trim_arena() -> None:
     """Gives back what the shared arena holds and no session uses: ONNX Runtime does so at the end of a run only."""
-    ort = import_onnxruntime()
-    session_options, run_options = ort.SessionOptions(), ort.RunOptions()
-    session_options.intra_op_num_threads = 1
-    _share_arena(session_options)
-    run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    session = ort.InferenceSession(_IDENTITY, session_options, providers=[PROVIDERS["cpu"]])
+    session, run_options = _empty_session()
     binding = session.io_binding()
     numbers = (ctypes.c_float * 2)()
     first = ctypes.addressof(numbers)
     binding.bind_input("x", "cpu", 0, _ONNX_TYPES["float32"], [1], first)
     binding.bind_output("y", "cpu", 0, _ONNX_TYPES["float32"], [1], first + ctypes.sizeof(ctypes.c_float))
     session.run_with_iobinding(binding, run_options)
+
+
+@cache
+def _empty_session() -> tuple[Any, Any]:
+    ort = import_onnxruntime()
+    session_options, run_options = ort.SessionOptions(), ort.RunOptions()
+    session_options.intra_op_num_threads = 1
+    _share_arena(session_options)
+    run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return ort.InferenceSession(_IDENTITY, session_options, providers=[PROVIDERS["cpu"]]), run_options
 
 
 def usable_cores() -> int:

@@ -16,9 +16,10 @@ from torch import nn
 
 from engines.bundle import GraphEntry, Manifest, Precision
 from engines.graphs import axis_ranges
+from engines.memory import trim_heap
 from export.budget import check_budget, exceeded, mapped_bytes, needs
 from export.checkpoint import Checkpoint
-from export.limits import is_out_of_memory, limit_own_memory, restored_limit, trim
+from export.limits import is_out_of_memory, limit_own_memory, restored_limit
 from export.lowering import onnxruntime_cpu
 from export.onnx_export import export_graph
 from export.output import check_out
@@ -117,7 +118,7 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     free(module)
     del module
     gc.collect()
-    trim()
+    trim_heap()
     checkpoint.release()
     if settings.max_memory is not None:  # ONNX Runtime's mapping of the weights counts as the process's own
         limit_own_memory(settings.max_memory)
@@ -127,7 +128,7 @@ def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder:
     if (rewritten := onnxruntime_cpu.lower(path)) is not None:
         lowered[onnxruntime_cpu.BACKEND] = (place / rewritten.name).as_posix()
         verification[onnxruntime_cpu.BACKEND] = verify(rewritten, spec, expected, settings.precision)
-    trim()
+    trim_heap()
     return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
 
 

@@ -9,7 +9,6 @@ which loses the graph in work and nothing else.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import resource
 from collections.abc import Iterator
@@ -41,12 +40,6 @@ def limit_own_memory(size: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = max(size, 1)
     resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-
-
-def trim() -> None:
-    """Gives freed memory back to the kernel: glibc keeps blocks of up to 32 MiB for itself."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -74,10 +74,13 @@ class EnginePool:
     def call(self, graph: str, tensors: Mapping[str, Buffer], running: int) -> Call:
         """The engine's own call, opened and bound if it is not yet, with room made for `running` more bytes."""
         self._make_room(graph, running)
+        bound = self._bound.get(graph)
+        if bound is None:  # what earlier graphs and sizes left does not fit this one, and would be kept beside it
+            self._backend.trim()
         runner = self._opened(graph)
-        if graph not in self._bound:
-            self._bound[graph] = runner.bind(tensors)
-        return self._bound[graph]
+        if bound is None:
+            bound = self._bound[graph] = runner.bind(tensors)
+        return bound
 
     def _opened(self, graph: str) -> Runner:
         runner = self._open.pop(graph, None) or self._backend.open(self._bundle, graph, self._settings)
@@ -99,8 +102,6 @@ class EnginePool:
         opened = graph in self._open
         need = self._footprints[graph].open + running if opened else _most(self._footprints[graph], running)
         others = [name for name in self._open if name != graph]
-        if not opened:
-            self._backend.trim()
         while others and self._base + need + sum(self._footprints[name].open for name in others) > self._budget:
             self._close(others.pop(0))
 
