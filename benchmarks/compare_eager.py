@@ -1,14 +1,15 @@
 """One restoration in PyTorch eager and in the runtime, interleaved in one run: ratios of time and of peak memory.
 
-    python benchmarks/compare_eager.py --checkpoint model.ckpt --bundle bundles/dossr --image photo.png
-        [--config C] [--context C] [--rounds 3] [--steps 5] [--order 3] [--seed 42] [--threads 2]
+    python benchmarks/compare_eager.py --checkpoint model.ckpt --bundle bundles/dossr
+        [--image photo.png] [--config C] [--context C] [--rounds 3] [--steps 5] [--order 3] [--seed 42] [--threads 2]
         [--channels-last] [--max-memory SIZE] [--json OUT.json]
 
 Same weights, noise (torch-cpu), steps and threads. Each side is a process of its own, so that its peak memory is its
 own; they take turns, the ratio is taken within each round, and the first round warms up and is left out. The peak is
 that of the process (VmHWM) over loading and every round, mapped weights included; the text encoder, which only eager
-would load, is run in another process beforehand. --image takes a file, or by default 128x128 pixels of scikit-image's
-astronaut.
+would load, is run in another process beforehand. Eager's total is the sum of its stages; the runtime's is that of the
+whole call. --image takes a file, or by default 128x128 pixels of the astronaut in scikit-image, which must be
+installed then.
 """
 
 import argparse
@@ -124,17 +125,27 @@ def serve(args: argparse.Namespace) -> None:
 def eager_side(args: argparse.Namespace, photo: Any) -> Any:
     import numpy as np
     import torch
+    from eager import restore
 
     import solvers
     from export.reference import load_reference
-    from export.restoration import restore
 
     torch.set_num_threads(args.threads)
     reference = load_reference(args.checkpoint, args.config, args.context)
     if args.channels_last:
         for module in reference.modules.values():
             module.to(memory_format=torch.channels_last)
-    plan = solvers.plan("dos-sde", steps=args.steps, order=args.order, t1=reference.source.schedule.t1)
+    schedule = reference.source.schedule
+    plan = solvers.plan(
+        "dos-sde",
+        steps=args.steps,
+        order=args.order,
+        t1=schedule.t1,
+        shifting=schedule.shifting,
+        train_timesteps=schedule.train_timesteps,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+    )
     image = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
     if args.channels_last:
         image = image.contiguous(memory_format=torch.channels_last)

@@ -57,7 +57,8 @@ def main() -> None:
     from engines.bundle import open_bundle
 
     bundle = open_bundle(args.bundle)
-    ways = {name: way for name, way in WAYS.items() if not args.only or name in args.only}
+    base = next(iter(WAYS))
+    ways = {name: way for name, way in WAYS.items() if not args.only or name in (base, *args.only)}
     if args.openvino:
         ways |= {name: {"file": "canonical", "openvino": options} for name, options in OPENVINO.items()}
     found: dict[str, list[Any]] = {name: [] for name in ways}
@@ -93,7 +94,7 @@ def write_forms(bundle: Any, graph: str, folder: Path) -> dict[str, Path]:
         "attention, group norm": (widen, fuse_attention, split_group_norm),
         "decomposed": (widen, decompose, split_group_norm),
     }
-    files = {"canonical": canonical, "lowered": bundle.path(entry.lowered["onnxruntime-cpu"])}
+    files = {"canonical": canonical, "lowered": bundle.path(entry.lowered.get("onnxruntime-cpu", entry.file))}
     for name, rewrites in forms.items():
         model = onnx.load(canonical, load_external_data=False)
         for rewrite in rewrites:

@@ -109,6 +109,14 @@ class Backend(Protocol):
             EngineError: the library refused the graph.
         """
 
+    def prepare(self, settings: EngineSettings) -> str:
+        """Loads the library and looks for the device; what will run, for people.
+
+        Raises:
+            EngineUnavailableError: either is not on this machine.
+            SettingsError: the settings contradict each other.
+        """
+
     def footprint(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Footprint:
         """An estimate of the memory that the graph will take, from the sizes of its files."""
 

@@ -6,6 +6,7 @@ has them. Memory stays on the host here: for other devices ONNX Runtime copies.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
@@ -80,8 +81,16 @@ class OnnxRuntime:
             )
         return OnnxRuntimeRunner(session, entry.spec, f"onnxruntime {ort.__version__}, {session.get_providers()[0]}")
 
+    def prepare(self, settings: EngineSettings) -> str:
+        """See `engines.base.Backend.prepare`."""
+        ort = import_onnxruntime()
+        provider, _ = choose_provider(settings, ort.get_available_providers())
+        return f"onnxruntime {ort.__version__}, {provider}"
+
     def footprint(self, bundle: Bundle, graph: str, _settings: EngineSettings) -> Footprint:
-        """See `engines.base.Backend.footprint`. Measured for the CPU provider; others keep their weights elsewhere."""
+        """See `engines.base.Backend.footprint`. Measured for the full-size model on the CPU provider: narrower networks
+        take less, and other devices keep their weights elsewhere.
+        """
         manifest = bundle.manifest
         folder = manifest.graphs[graph].file.rpartition("/")[0] + "/"
         weights = sum(
@@ -161,14 +170,21 @@ def _register_arena() -> None:
 
 
 def trim_arena() -> None:
-    """Gives back what the shared arena holds and no session uses: ONNX Runtime does so at the end of a run only."""
+    """Gives back what the shared arena holds and no session uses: ONNX Runtime does so at the end of a run only.
+
+    Does nothing where no session of this process has opened the arena, or the program around us has put an allocator
+    of its own in its place, which cannot be trimmed.
+    """
+    if not _register_arena.cache_info().currsize:
+        return
     session, run_options = _empty_session()
     binding = session.io_binding()
     numbers = (ctypes.c_float * 2)()
     first = ctypes.addressof(numbers)
     binding.bind_input("x", "cpu", 0, _ONNX_TYPES["float32"], [1], first)
     binding.bind_output("y", "cpu", 0, _ONNX_TYPES["float32"], [1], first + ctypes.sizeof(ctypes.c_float))
-    session.run_with_iobinding(binding, run_options)
+    with contextlib.suppress(Exception):  # ONNX Runtime's exception types share no base but Exception
+        session.run_with_iobinding(binding, run_options)
 
 
 @cache

@@ -18,6 +18,7 @@ from torch import nn
 
 from engines.graphs import AxisRange, GraphSpec, TensorSpec, parse_dim
 from export.errors import ExportError
+from export.limits import is_out_of_memory
 from export.quiet import quietly
 from export.samples import random_inputs, sizes
 
@@ -58,7 +59,7 @@ def export_graph(
         raise
     except Exception as error:  # the exporter's errors share no base but Exception
         reason = " ".join(str(error).split())
-        if "not enough memory" in reason or "can't allocate memory" in reason:
+        if is_out_of_memory(error):
             raise MemoryError(reason) from error
         raise ExportError(
             f"torch {torch.__version__} cannot export {spec.name} ({type(error).__name__}: {reason[:160]}); install "

@@ -63,7 +63,7 @@ def open_source(
     t1: int | None = None,
     prediction: str = Manifest.prediction,
 ) -> Source:
-    """Opens and checks everything; the text tower runs here where no context is given.
+    """Opens and checks everything; the text tower is checked here where no context is given.
 
     Raises:
         CheckpointNotFoundError, CheckpointCorruptError, UnsafeCheckpointError, CheckpointKeysError: the checkpoint.

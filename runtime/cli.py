@@ -49,7 +49,9 @@ def parser(prog: str = "python -m runtime") -> Parser:
     p.add_argument(
         "--bit-depth", type=int, choices=(8, 16), help="of the result (default: the input's in PNG and TIFF, else 8)"
     )
-    p.add_argument("--format", choices=("png", "jpg", "webp", "tif"), help="of files in a folder (default: png)")
+    p.add_argument(
+        "--format", choices=[suffix.removeprefix(".") for suffix in FORMATS], help="of files in a folder (default: png)"
+    )
     p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs (default: %(default)s)")
     p.add_argument(
         "--device",
@@ -78,18 +80,8 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         logging.getLogger("dossr").setLevel(logging.ERROR)
     check_scale(args.scale)
     noise_source(args.noise, args.seed)
-    outputs, depths = _outputs(args), []
-    for source, output in zip(args.input, outputs, strict=True):
-        picture = load_picture(source)
-        check_output(
-            output,
-            size=result_size(picture, args.scale),
-            channels=(1 if picture.grey else 3) + (picture.alpha is not None),
-            given_depth=picture.bit_depth,
-            quality=args.quality,
-            bit_depth=args.bit_depth,
-        )
-        depths.append(result_depth(output, args.bit_depth, picture.bit_depth))
+    outputs = _outputs(args)
+    depths = [_checked_depth(source, output, args) for source, output in zip(args.input, outputs, strict=True)]
     bundle = args.bundle or default_bundle()
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
@@ -126,6 +118,20 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
             if args.json:
                 print(json.dumps(_report(source, output, result, upscaler, str(bundle))), flush=True)
     return 0
+
+
+def _checked_depth(source: Path, output: Path, args: argparse.Namespace) -> int:
+    """The result's bits a channel, once it is certain that the input can be read and the result written."""
+    picture = load_picture(source)
+    check_output(
+        output,
+        size=result_size(picture, args.scale),
+        channels=(1 if picture.grey else 3) + (picture.alpha is not None),
+        given_depth=picture.bit_depth,
+        quality=args.quality,
+        bit_depth=args.bit_depth,
+    )
+    return result_depth(output, args.bit_depth, picture.bit_depth)
 
 
 def _outputs(args: argparse.Namespace) -> list[Path]:

@@ -2,7 +2,7 @@
 
 Without a budget every engine is opened at once and stays. With one, an engine is opened when it is first called, and
 the ones that were called longest ago are closed when the next would not fit beside them. What an engine takes is the
-backend's estimate (`Footprint`), so that the same bundle, size and budget always do the same.
+backend's estimate (`Footprint`), on top of what the process held when the pool was made.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from engines.base import Backend, Buffer, Call, EngineSettings, Footprint, Runner, check_buffers
+from engines.base import Backend, Buffer, Call, EngineSettings, Runner, check_buffers
 from engines.bundle import Bundle
 from engines.errors import MemoryBudgetError
-from engines.memory import format_size
-from runtime.result import resident_memory
+from engines.memory import format_size, resident_memory
 
+_MIB = 1 << 20
 _log = logging.getLogger("dossr")
 
 
@@ -30,22 +30,22 @@ class EnginePool:
 
     Raises:
         MemoryBudgetError: some engine alone takes more than the budget.
-        EngineError: the backend refuses a graph.
+        EngineError: the backend is not on this machine, or refuses a graph.
     """
 
     def __init__(self, backend: Backend, bundle: Bundle, settings: EngineSettings, budget: int | None) -> None:
         self._backend, self._bundle, self._settings, self._budget = backend, bundle, settings, budget
+        self.description = backend.prepare(settings)
         self._base = resident_memory()
         self._open: dict[str, Runner] = {}
         """The last called comes last."""
-        self._bound: dict[str, Call] = {}
+        self._bound: dict[str, tuple[PooledCall, Call]] = {}
         self._footprints = {name: backend.footprint(bundle, name, settings) for name in bundle.manifest.graphs}
-        self.description = backend.name
         for name in bundle.manifest.graphs:
             if budget is None:
                 self._opened(name)
             else:
-                self._check(name, 0)
+                self._check(name, self._need(name, 0, 0), "give more")
 
     @property
     def open_graphs(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class EnginePool:
         return tuple(self._open)
 
     def bind(self, graph: str, tensors: Mapping[str, Buffer], buffers: int, pixels: int) -> PooledCall:
-        """A call on these buffers. The last call bound of a graph is the one whose binding is kept.
+        """A call on these buffers; nothing is opened yet.
 
         Args:
             graph: its name.
@@ -66,21 +66,25 @@ class EnginePool:
             EngineError: a buffer contradicts the graph.
         """
         check_buffers(self._bundle.manifest.graphs[graph].spec, tensors)
-        self._bound.pop(graph, None)
-        running = buffers + pixels * self._footprints[graph].running
-        self._check(graph, running)
-        return PooledCall(self, graph, tensors, running)
+        self._check(graph, self._need(graph, buffers, pixels), "give more, or take a smaller picture")
+        return PooledCall(self, graph, tensors, buffers, pixels)
 
-    def call(self, graph: str, tensors: Mapping[str, Buffer], running: int) -> Call:
-        """The engine's own call, opened and bound if it is not yet, with room made for `running` more bytes."""
-        self._make_room(graph, running)
+    def ready(self, call: PooledCall) -> Call:
+        """The engine's own call: room is made, the engine opened, and the buffers bound where they are not yet."""
+        graph = call.graph
         bound = self._bound.get(graph)
-        if bound is None:  # what earlier graphs and sizes left does not fit this one, and would be kept beside it
+        fresh = bound is None or bound[0] is not call
+        self._make_room(call)
+        if fresh:  # what earlier graphs and sizes left does not fit this one, and would be kept beside it
             self._backend.trim()
         runner = self._opened(graph)
-        if bound is None:
-            bound = self._bound[graph] = runner.bind(tensors)
-        return bound
+        if bound is None or fresh:
+            bound = self._bound[graph] = (call, runner.bind(call.tensors))
+        return bound[1]
+
+    def unbind(self) -> None:
+        """Lets go of every buffer; engines stay open."""
+        self._bound.clear()
 
     def _opened(self, graph: str) -> Runner:
         runner = self._open.pop(graph, None) or self._backend.open(self._bundle, graph, self._settings)
@@ -88,21 +92,26 @@ class EnginePool:
         self.description = runner.description
         return runner
 
-    def _check(self, graph: str, running: int) -> None:
-        needed = self._base + _most(self._footprints[graph], running)
-        if self._budget is not None and needed > self._budget:
+    def _need(self, graph: str, buffers: int, pixels: int) -> int:
+        """The most that the process will hold while the graph is opened and run with no other engine open."""
+        footprint = self._footprints[graph]
+        running = footprint.open + pixels * footprint.running
+        return self._base + buffers + (running if graph in self._open else max(footprint.opening, running))
+
+    def _check(self, graph: str, need: int, advice: str) -> None:
+        if self._budget is not None and need > self._budget:
+            size = " for a picture of this size" if "picture" in advice else ""
             raise MemoryBudgetError(
-                f"max_memory is {format_size(self._budget)}, graph {graph} alone needs about {format_size(needed)}"
-                f"{' for a picture of this size' if running else ''}; give more, or take a smaller picture"
+                f"max_memory is {format_size(self._budget)}, graph {graph} alone needs about {-(-need // _MIB)} MiB"
+                f"{size}; {advice}"
             )
 
-    def _make_room(self, graph: str, running: int) -> None:
+    def _make_room(self, call: PooledCall) -> None:
         if self._budget is None:
             return
-        opened = graph in self._open
-        need = self._footprints[graph].open + running if opened else _most(self._footprints[graph], running)
-        others = [name for name in self._open if name != graph]
-        while others and self._base + need + sum(self._footprints[name].open for name in others) > self._budget:
+        need = self._need(call.graph, call.buffers, call.pixels)
+        others = [name for name in self._open if name != call.graph]
+        while others and need + sum(self._footprints[name].open for name in others) > self._budget:
             self._close(others.pop(0))
 
     def _close(self, graph: str) -> None:
@@ -118,19 +127,16 @@ class EnginePool:
             self._backend.trim()
 
 
-def _most(footprint: Footprint, running: int) -> int:
-    return max(footprint.opening, footprint.open + running)
-
-
 class PooledCall:
     """A graph with its buffers, whose engine is opened when it runs."""
 
-    def __init__(self, pool: EnginePool, graph: str, tensors: Mapping[str, Buffer], running: int) -> None:
+    def __init__(self, pool: EnginePool, graph: str, tensors: Mapping[str, Buffer], buffers: int, pixels: int) -> None:
         self._pool = pool
-        self._graph = graph
-        self._tensors = tensors
-        self._running = running
+        self.graph = graph
+        self.tensors = tensors
+        self.buffers = buffers
+        self.pixels = pixels
 
     def run(self) -> None:
         """See `engines.base.Call.run`."""
-        self._pool.call(self._graph, self._tensors, self._running).run()
+        self._pool.ready(self).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -85,14 +84,6 @@ class Clock:
     def timings(self) -> dict[str, float]:
         """Seconds by stage so far, and `total`."""
         return self._stages | {"total": time.perf_counter() - self._start}
-
-
-def resident_memory() -> int:
-    """The memory that this process holds now, in bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 def peak_memory() -> int:

@@ -48,7 +48,8 @@ class Upscaler:
         threads: CPU threads of an engine call; None: as many as the process may use.
         provider_options: a mapping, or (key, value) pairs, for the engine's library.
         max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
-            closed when the budget asks. None: every engine is opened now and stays open.
+            closed when the budget asks, by estimates for the full-size model on a CPU. None: every engine is opened
+            now and stays open.
 
     Raises:
         BundleError: the bundle is missing, damaged or too new.
@@ -237,6 +238,7 @@ class Upscaler:
             )
         if self._workspace is None or self._workspace[0] != size:
             self._workspace = None  # free the old buffers before the new ones are made
+            self._pool.unbind()
             self._workspace = (size, make_workspace(self._manifest, self._pool, size))
         return self._workspace[1]
 

@@ -6,6 +6,8 @@ import io
 
 from PIL import Image
 
+from engines.errors import PackageMissingError
+
 _HEADER = 128
 _SPACES = {b"RGB ": "RGB", b"GRAY": "grey", b"CMYK": "CMYK", b"Lab ": "Lab"}
 
@@ -49,8 +51,17 @@ def cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image,
 
 
 def lab_to_rgb(image: Image.Image) -> Image.Image:
-    """CIE L*a*b* (D50, 8 bits) as sRGB."""
-    from PIL import ImageCms
+    """CIE L*a*b* (D50, 8 bits) as sRGB.
+
+    Raises:
+        PackageMissingError: this Pillow was built without LittleCMS.
+    """
+    try:
+        from PIL import ImageCms
+    except ImportError as error:
+        raise PackageMissingError(
+            f"Lab colors need a Pillow with LittleCMS ({error}); run `pip install --force-reinstall pillow`"
+        ) from error
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")

@@ -109,9 +109,11 @@ def _is_deep_color(image: Image.Image) -> bool:
     """Whether the file has 16 bits in several channels, of which Pillow would give 8."""
     if image.mode.startswith("I"):
         return False
+    tiles: Any = getattr(image, "tile", ())
     if image.format == "PNG":
-        tiles: Any = getattr(image, "tile", ())
         return bool(tiles) and ";16" in str(tiles[0][3])
+    if image.format == "PPM":
+        return bool(tiles) and tiles[0][3] == (image.mode, 65535)
     return image.format == "TIFF" and max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))) == 16
 
 

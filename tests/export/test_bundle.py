@@ -100,7 +100,7 @@ def test_attention_in_bounded_memory(mini_bundle):
     code = f"""
 import numpy as np, onnxruntime
 options = onnxruntime.SessionOptions(); options.log_severity_level = 3
-session = onnxruntime.InferenceSession(r"{mini_bundle}/onnx/denoise/model.onnxruntime.onnx", options)
+session = onnxruntime.InferenceSession(r"{mini_bundle}/onnx/denoise/model.onnxruntime-cpu.onnx", options)
 latent = np.zeros((1, 4, 128, 128), np.float32); one = np.ones(1, np.float32)
 session.run(None, {{"latent": latent, "condition": latent, "timestep": one, "control_scale": one}})
 print(int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) // 1024)

@@ -733,8 +733,8 @@ GOOD = [
         name="16-bit RGB PPM",
         make=lambda: b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + ramp(3, 16).astype(">u2").tobytes(),
         suffix=".ppm",
-        expected=ramp(),
-        within=1,
+        bits=16,
+        expected=ramp(3, 16),
     ),
     Case(name="PNG named .jpg: the content counts", make=lambda: encoded(pil(ramp())), suffix=".jpg", expected=ramp()),
     Case(

@@ -52,7 +52,7 @@ def failed(done, code, start):
 
 
 def test_one_picture(bundle, photo, tmp_path):
-    done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle)
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--max-memory", "4GiB")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "80x48" in done.stderr
@@ -207,6 +207,8 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["PHOTO", "-o", "OUT.png", "--device", "x"], 1, "error: EngineUnavailableError: device must be"),
         (["PHOTO", "-o", "OUT.png", "--scale", "0"], 2, "error: SettingsError: scale must be"),
         (["PHOTO", "-o", "OUT.png", "--seed", "-1"], 2, "error: SettingsError: seed must be"),
+        (["PHOTO", "-o", "OUT.png", "--max-memory", "much"], 2, "error: SettingsError: 'much' is not a size of memory"),
+        (["PHOTO", "-o", "OUT.png", "--max-memory", "1MiB"], 1, "error: MemoryBudgetError: max_memory is 1.0 MiB"),
         (["PHOTO", "-o", "OUT.png", "--threads", "0"], 2, "error: SettingsError: threads must be"),
         (["PHOTO", "-o", "OUT.png", "--provider-option", "x"], 2, "error: SettingsError: --provider-option takes"),
         (

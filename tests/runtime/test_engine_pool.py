@@ -10,11 +10,11 @@ import runtime
 from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.bundle import FileRecord, open_bundle
-from engines.errors import EngineError, MemoryBudgetError, SettingsError
+from engines.errors import EngineError, EngineUnavailableError, MemoryBudgetError, SettingsError
 from engines.files import sha256_file
+from engines.memory import resident_memory
 from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
-from runtime.result import resident_memory
 from tests.tiny import write_tiny_bundle
 
 WEIGHTS = 400 << 20
@@ -104,9 +104,11 @@ def test_a_budget_below_one_engine_is_refused(bundle):
 
 def test_a_picture_beyond_the_budget_is_refused(bundle):
     with runtime.Upscaler(bundle, device="cpu", max_memory=budget(1)) as upscaler:
+        assert upscaler(PHOTO).image.shape == (64, 64, 3)
         large = np.zeros((1024, 1024, 3), np.uint8)
         with pytest.raises(MemoryBudgetError, match="for a picture of this size"):
             upscaler(large)
+        assert not upscaler._pool._bound  # no buffers of either size are kept
         assert upscaler(PHOTO).image.shape == (64, 64, 3)
 
 
@@ -121,3 +123,36 @@ def test_buffers_are_checked_before_anything_is_opened(bundle):
 def test_sizes_that_are_none(bundle, size):
     with pytest.raises(SettingsError, match=r"size of memory|max_memory"):
         runtime.Upscaler(bundle, max_memory=size)
+
+
+def test_calls_of_one_graph_keep_to_their_own_buffers(bundle):
+    pool = pool_of(bundle, None)
+    first, second = denoise_tensors(), denoise_tensors()
+    calls = [pool.bind("denoise", tensors, 0, PIXELS) for tensors in (first, second)]
+    for tensors, value in ((first, 1.0), (second, 2.0)):
+        tensors["latent"].fill(value)
+        tensors["condition"].fill(0.0)
+        tensors["timestep"].fill(1000.0)
+    for i in (0, 1, 0):
+        calls[i].run()
+    outputs = [float(np.asarray(memoryview(tensors["output"])).mean()) for tensors in (first, second)]
+    assert outputs == pytest.approx([1.0, 2.0])
+
+
+@pytest.mark.parametrize("limit", [None, "20GiB"])
+def test_a_missing_device_is_told_at_once(bundle, limit):
+    with pytest.raises(EngineUnavailableError, match="device"):
+        runtime.Upscaler(bundle, device="abacus", max_memory=limit)
+
+
+def test_memory_of_intermediate_results_is_given_back(tmp_path):
+    pool = pool_of(write_tiny_bundle(tmp_path / "bundle"), None)
+    shape = (1, 4, 1024, 1024)
+    tensors = {name: Tensor(shape) for name in ("latent", "condition", "output")}
+    tensors |= {"timestep": Tensor((1,)), "control_scale": Tensor((1,))}
+    for tensor in tensors.values():
+        tensor.fill(1.0)
+    pool.bind("denoise", tensors, 0, 1024 * 1024).run()
+    before = resident_memory()
+    choose_backend("onnxruntime").trim()
+    assert before - resident_memory() > 16 << 20  # at least one intermediate tensor

@@ -77,7 +77,7 @@ def _restore(reference: Reference, image: Tensor, plan: Plan, seed: int) -> Rest
 
 
 def pad(image: Tensor) -> Tensor:
-    """[1,3,h,w] padded right and bottom to multiples of 16 by reflection; sides must be at least half of that."""
+    """[1,3,h,w] padded right and bottom to multiples of 16 by reflection; sides must be more than half of that."""
     height, width = image.shape[2:]
     bottom, right = (-side % LOW_RES_MULTIPLE for side in (height, width))
     return functional.pad(image, (0, right, 0, bottom), mode="reflect") if bottom or right else image
