@@ -79,10 +79,12 @@ def _decode(file: Any, where: str) -> Picture:
                 raise ImageDecodeError(f"{where}: {image.format} describes no pixels; render it to a PNG file first")
             if not _is_deep_color(image):
                 return from_pil(image, where, is_file=True)
-            if has_pyvips():
+            readable = image.format != "PPM"  # libvips as its wheels have it reads that from named files only
+            if readable and has_pyvips():
                 return _deep(file, image, where)
+            reason = f"because pyvips is not installed; {INSTALL}" if readable else "as PPM; pass a PNG or TIFF file"
             shallow = from_pil(image, where, is_file=True)
-            notice = f"{where}: 16-bit color is read as 8-bit, because pyvips is not installed; {INSTALL}"
+            notice = f"{where}: 16-bit color is read as 8-bit, {reason}"
             return Picture(**{**vars(shallow), "notices": (*shallow.notices, notice)})
 
 

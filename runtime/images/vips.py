@@ -23,7 +23,7 @@ INSTALL = "pip install 'pyvips[binary]'"
 _THREADS = 2
 _CLASSIC_TIFF = 3_900_000_000  # bytes; its offsets have 32 bits
 _PNG_HEADER = 8 + 25  # the signature and IHDR
-_LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer", "PPM": "ppmload_buffer"}
+_LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
 _SCALES = {"uchar": 257.0, "ushort": 1.0, "float": 65535.0, "double": 65535.0}
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
     2: lambda image: image.fliphor(),
@@ -77,14 +77,14 @@ def has_pyvips() -> bool:
 
 
 def read_deep(data: bytes, kind: str, where: str, *, orientation: int | None = None) -> DeepPixels:
-    """Decodes a PNG, TIFF or PPM file at 16 bits: grey or RGB, with or without alpha.
+    """Decodes a PNG or TIFF file at 16 bits: grey or RGB, with or without alpha.
 
     CMYK and other colors become sRGB, 8-bit samples are widened, floating-point ones in [0, 1] scaled. (libvips itself
     undoes premultiplied alpha.)
 
     Args:
         data: of the whole file.
-        kind: "PNG", "TIFF" or "PPM".
+        kind: "PNG" or "TIFF".
         where: the file's name, for error texts.
         orientation: as in EXIF, 1 to 8; None: what libvips reads in the file.
 
