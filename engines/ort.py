@@ -16,7 +16,7 @@ from typing import Any
 from engines.base import Buffer, Call, EngineSettings, Footprint, check_buffers
 from engines.bundle import Bundle, Precision
 from engines.errors import BundleHashError, EngineError, EngineUnavailableError, SettingsError
-from engines.graphs import GraphSpec
+from engines.graphs import DECODE, GraphSpec
 from engines.memory import trim_heap
 from engines.onnx_paths import check_external_paths
 
@@ -43,8 +43,8 @@ _IDENTITY = bytes.fromhex(
 _OPEN = {Precision.FP32: 1.05, Precision.FP16: 2.4}
 """Memory of an open session on the CPU for each byte of weights: fp16 ones are widened. Measured at full size."""
 _OPENING = {Precision.FP32: 1.05, Precision.FP16: 3.5}
-_RUNNING = 256 << 10
-"""Intermediate results for each latent pixel: the full-size decoder, which takes the most, measured."""
+_RUNNING, _DECODING = 128 << 10, 384 << 10
+"""Bytes of intermediate results for each latent pixel, of most graphs and of the decoder. Measured at full size."""
 
 
 class OnnxRuntime:
@@ -99,7 +99,7 @@ class OnnxRuntime:
             if name.startswith(folder) and not name.endswith(".onnx")
         )
         opening, kept = (int(factors[manifest.precision] * weights) for factors in (_OPENING, _OPEN))
-        return Footprint(opening=opening, open=kept, running=_RUNNING)
+        return Footprint(opening=opening, open=kept, running=_DECODING if graph == DECODE.name else _RUNNING)
 
     def trim(self) -> None:
         """See `engines.base.Backend.trim`."""
