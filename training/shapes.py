@@ -52,9 +52,9 @@ def leaves(rng: Generator, size: int) -> Pixels:
     if rng.random() < 0.4:
         materials.append(Image.fromarray(texture(rng, size)))
     image = materials[rng.integers(len(materials))].copy()
-    count = int(rng.integers(40, 260))
+    count = int(rng.integers(30, 200))
     smallest, largest = rng.uniform(1.5, 8), rng.uniform(0.2, 0.6) * size
-    exponent = rng.uniform(1.0, 2.2)
+    exponent = rng.uniform(0.5, 2.0)
     scale = 1 - (smallest / largest) ** exponent
     reach = smallest * (1 - rng.random(count) * scale) ** (-1 / exponent)
     if rng.random() < 0.4:
@@ -62,7 +62,7 @@ def leaves(rng: Generator, size: int) -> Pixels:
     shapes = outlines(rng, count)
     centres = rng.uniform(-0.05, 1.05, (count, 2)) * size
     fills = palette(rng, count)
-    covered = rng.random(count) < rng.uniform(0.2, 0.8)
+    covered = rng.random(count) < rng.uniform(0.4, 1.0)
     shadowed = rng.uniform(0, 1) * rng.random(count) < 0.1
     blur_at = int(count * rng.uniform(0.3, 0.9)) if rng.random() < 0.25 else -1
     for i in range(count):
@@ -76,7 +76,7 @@ def leaves(rng: Generator, size: int) -> Pixels:
         ImageDraw.Draw(mask).polygon(corners, fill=255)
         mask = mask.reduce(zoom)
         if shadowed[i] and side > 8:
-            shade = mask.filter(ImageFilter.BoxBlur(side // 16 + 1)).point(_HALF)
+            shade = Image.blend(mask.filter(ImageFilter.BoxBlur(side // 16 + 1)), Image.new("L", mask.size), 0.5)
             image.paste((0, 0, 0), (left + side // 16 + 1, top + side // 16 + 1), shade)
         if covered[i] and side > 6:
             material = materials[i % len(materials)]
@@ -89,9 +89,6 @@ def leaves(rng: Generator, size: int) -> Pixels:
             image.paste(fills[i], (left, top), mask)
     picture = np.array(image)
     return shaded(rng, picture) if rng.random() < 0.5 else picture
-
-
-_HALF = [value // 2 for value in range(256)]
 
 
 def polygons(rng: Generator, size: int) -> Pixels:

@@ -48,7 +48,7 @@ def colors(rng: Generator, count: int) -> Field:
         chosen = rng.uniform(5, 250, (count, 1)) + tone + np.zeros((count, 3))
     else:
         chosen = rng.uniform(0, 255, (count, 3))
-    return np.clip(chosen, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(chosen, 0, 255), dtype=np.float32)
 
 
 def ordered_colors(rng: Generator, count: int) -> Field:
@@ -124,12 +124,13 @@ def gradient(rng: Generator, size: int) -> Pixels:
     x, y = axis[None, :] - cx, axis[:, None] - cy
     angle = rng.uniform(0, 2 * np.pi)
     if way == 0:
-        field = (np.float32(np.cos(angle)) * axis[None, :] + np.float32(np.sin(angle)) * axis[:, None]) / 2.83 + 0.5
+        along = np.float32(np.cos(angle)) * axis[None, :] + np.float32(np.sin(angle)) * axis[:, None]
+        field = along / np.float32(2.83) + np.float32(0.5)
     elif way == 1:
         field = np.hypot(x * np.float32(rng.uniform(0.4, 2)), y) / np.float32(rng.uniform(0.6, 2.4))
     else:
         field = np.abs(np.arctan2(y, x)) / np.float32(np.pi)
-    return colored(field, colors(rng, int(rng.integers(2, 6))))
+    return colored(np.asarray(field, dtype=np.float32), colors(rng, int(rng.integers(2, 6))))
 
 
 def cloud(rng: Generator, size: int) -> Pixels:
@@ -163,8 +164,8 @@ def woven(rng: Generator, size: int) -> Pixels:
     elif way == 1:
         field = first * second * 2
     else:
-        field = np.where(first * second > 0, np.abs(first), -np.abs(second)) + 0.3 * first * second
-    field = 0.5 + 0.5 * np.tanh(field * hardness)
+        field = np.where(first * second > 0, np.abs(first), -np.abs(second)) + np.float32(0.3) * first * second
+    field = np.float32(0.5) + np.float32(0.5) * np.tanh(field * hardness)
     if rng.random() < 0.5:
         field = field + np.float32(rng.uniform(0.1, 0.5)) * (spectral(rng, size, rng.uniform(0.2, 1.5)) - 0.5)
     return colored(field, ordered_colors(rng, int(rng.integers(2, 4))))
@@ -173,7 +174,7 @@ def woven(rng: Generator, size: int) -> Pixels:
 def tiles(rng: Generator, size: int) -> Pixels:
     """Bricks or tiles: one color each, joints between them, light on the edges, rough surfaces."""
     u, v = coordinates(rng, size)
-    height = np.exp(rng.uniform(np.log(6), np.log(48)))
+    height = float(np.exp(rng.uniform(np.log(6), np.log(48))))
     width = height * (rng.uniform(1.5, 4) if rng.random() < 0.6 else 1.0)
     row = np.floor(v / np.float32(height))
     shifted = u / np.float32(width) + row * np.float32(rng.choice([0.0, 0.5, 0.33]))
@@ -187,7 +188,8 @@ def tiles(rng: Generator, size: int) -> Pixels:
     bevel = np.float32(rng.uniform(0, 30)) * np.exp(-edge / np.float32(0.1 * height)) * np.sign(down - height / 2)
     cover = (edge - joint + 0.5).clip(0, 1)[..., None]
     picture = faces.astype(np.float32)[which] - bevel[..., None]
-    return (picture * cover + colors(rng, 1) * (1 - cover) + rough[..., None]).clip(0, 255).astype(np.uint8)
+    picture = picture * cover + colors(rng, 1) * (1 - cover) + rough[..., None]
+    return np.asarray(picture.clip(0, 255), dtype=np.uint8)
 
 
 def cells(rng: Generator, size: int) -> Pixels:
@@ -195,25 +197,28 @@ def cells(rng: Generator, size: int) -> Pixels:
     u, v = coordinates(rng, size)
     pitch = np.float32(np.exp(rng.uniform(np.log(6), np.log(40))))
     u, v = u / pitch, v / pitch
-    column, row = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
+    column, row = np.floor(u), np.floor(v)
+    i, j = column.astype(np.int32), row.astype(np.int32)
+    u, v = column - u, row - v
     points = rng.uniform(0, rng.uniform(0.4, 1), (2, 32, 32)).astype(np.float32)
     nearest, second = np.full_like(u, 9), np.full_like(u, 9)
     owner = np.zeros((size, size), dtype=np.int32)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            index = ((row + dy) % 32) * 32 + (column + dx) % 32
-            du = column + dx + points[0].ravel()[index] - u
-            dv = row + dy + points[1].ravel()[index] - v
+            index = ((j + dy) & 31) * 32 + ((i + dx) & 31)
+            du = points[0].ravel()[index] + u + dx
+            dv = points[1].ravel()[index] + v + dy
             distance = du * du + dv * dv
             closer = distance < nearest
             second = np.where(closer, nearest, np.minimum(second, distance))
             nearest = np.where(closer, distance, nearest)
             owner = np.where(closer, index, owner)
-    gap = (np.sqrt(second) - np.sqrt(nearest)).astype(np.float32)
-    faces = colors(rng, 1024)[owner] if rng.random() < 0.5 else colors(rng, 1) + rng.normal(0, 18, (1024, 1))[owner]
+    gap = np.sqrt(second) - np.sqrt(nearest)
+    faces = colors(rng, 1024) if rng.random() < 0.5 else colors(rng, 1) + rng.normal(0, 18, (1024, 1))
     dome = 1 - np.float32(rng.uniform(0, 0.7)) * nearest[..., None]
     cover = (gap * pitch * np.float32(rng.uniform(0.15, 0.8))).clip(0, 1)[..., None]
-    return (faces * dome * cover + colors(rng, 1) * (1 - cover)).clip(0, 255).astype(np.uint8)
+    picture = faces.astype(np.float32)[owner] * (dome * cover) + colors(rng, 1) * (1 - cover)
+    return np.asarray(picture.clip(0, 255), dtype=np.uint8)
 
 
 def hair(rng: Generator, size: int) -> Pixels:
