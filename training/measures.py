@@ -37,8 +37,8 @@ def psnr(image: npt.ArrayLike, original: npt.ArrayLike) -> float:
 
 
 def ssim(image: npt.ArrayLike, original: npt.ArrayLike) -> float:
-    """Structural similarity of the lumas (Wang et al. 2004): Gaussian window 11x11 of sigma 1.5, data range 1, mean over
-    the places where the whole window lies in the picture. At most 1.
+    """Structural similarity of the lumas (Wang et al. 2004): Gaussian window 11x11 of sigma 1.5, data range 1, mean
+    over the places where the whole window lies in the picture. At most 1.
 
     Raises:
         SettingsError: not two pictures [3, h, w] of one size, or smaller than 11x11.

@@ -1,1 +1,0 @@
-"""Makes and judges small DoSSR models. In: photographs. Out: a checkpoint and figures of what its bundle restores."""
