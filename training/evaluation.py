@@ -180,8 +180,8 @@ def _score(restorer: str, level: str, crop: Crop, image: Picture) -> Score:
 def _checked(name: str, image: Picture, original: Picture) -> Picture:
     if image.shape != original.shape or not (image.min() >= 0 and image.max() <= 1):
         raise SettingsError(
-            f"{name} gave {list(image.shape)} in [{image.min():g}, {image.max():g}], expected {list(original.shape)} in "
-            "[0, 1]; clamp or transpose it"
+            f"{name} gave {list(image.shape)} in [{image.min():g}, {image.max():g}], expected {list(original.shape)} "
+            "in [0, 1]; clamp or transpose it"
         )
     return image
 

@@ -21,6 +21,8 @@ GRID_PERIODS = (4, 8)
 """Pixels: a latent pixel is 8 wide, one of the low-resolution picture 4."""
 _BESIDE = range(2, 7)
 """Distance in bins of a peak's neighbours; the window's main lobe reaches to 2."""
+_FLOOR = 0.1
+"""Of the original's energy: what a grid has to stand out from at least."""
 _FLAT = 1e-12
 """Energy that 8-bit pictures do not have; keeps flat ones from 0 / 0."""
 
@@ -76,12 +78,13 @@ def grid(image: npt.ArrayLike, original: npt.ArrayLike) -> float:
 def grid_of(images: Sequence[npt.ArrayLike], originals: Sequence[npt.ArrayLike]) -> float:
     """How much more a grid with period 4 or 8 stands out in the images than in the originals: 1 where it does not.
 
-    A picture's spectrum in one direction is the power of the Fourier transforms of the luma's differences along that
-    direction, under a Hann window, averaged over all lines across it, and divided by its sum, so that every picture
-    counts alike. Spectra are averaged over the pictures. A period's prominence is the energy at its frequency (the mean
-    of the bin and its two neighbours, which the window fills) over the geometric mean of the energies 2 to 6 bins away
-    on both sides; being geometric, it is not moved by the steepness of a blurred picture's spectrum. The result is the
-    images' prominence over the originals', the largest of both directions and both periods.
+    A picture's spectrum is the power of the Fourier transforms of the luma's differences along a line, under a Hann
+    window, averaged over all rows and all columns. It is divided by the sum of the original's, so that every crop counts
+    alike, and averaged over the pictures. A period's prominence is p / q: p the energy at its frequency (the mean of the
+    bin and its two neighbours, which the window fills), q the geometric mean of the energies 2 to 6 bins away on both
+    sides, which the steepness of a blurred picture's spectrum does not move. To both, a tenth of the original's q is
+    added: where a picture has next to nothing at a frequency, that is no grid. The result is the images' prominence over
+    the originals', the larger of both periods. A pattern along one direction only counts half.
 
     Args:
         images: float32 [3, h, w] in [0, 1], all of one size, from 65x65.
@@ -95,29 +98,27 @@ def grid_of(images: Sequence[npt.ArrayLike], originals: Sequence[npt.ArrayLike])
     pairs = [_pair(image, original) for image, original in zip(images, originals, strict=True)]
     if sizes := {pair[0].shape for pair in pairs} - {pairs[0][0].shape}:
         raise SettingsError(f"grid_of takes pictures of one size, given {pairs[0][0].shape} and {sizes.pop()}")
-    ratios = []
-    for axis in (0, 1):
-        spectra = [np.mean([_spectrum(_luma(pair[which]), axis) for pair in pairs], axis=0) for which in (0, 1)]
-        ratios += [_prominence(spectra[0], period) / _prominence(spectra[1], period) for period in GRID_PERIODS]
-    return max(ratios)
+    powers = [[_power(_luma(picture)) for picture in pair] for pair in pairs]
+    restored, true = (np.mean([pair[which] / pair[1].sum() for pair in powers], axis=0) for which in (0, 1))
+    return max(_prominence(restored, true, period) / _prominence(true, true, period) for period in GRID_PERIODS)
 
 
-def _spectrum(luma: Floats, axis: int) -> Floats:
-    """Mean power of the differences along the axis, at n / 2 + 1 frequencies, n a multiple of 8; its sum is 1."""
-    differences = np.diff(np.moveaxis(luma, axis, -1), axis=-1)
-    length = differences.shape[-1] // max(GRID_PERIODS) * max(GRID_PERIODS)
+def _power(luma: Floats) -> Floats:
+    """Mean over rows and columns, at n / 2 + 1 frequencies of n differences, n a multiple of 8."""
+    length = (min(luma.shape) - 1) // max(GRID_PERIODS) * max(GRID_PERIODS)
     if length < 8 * max(GRID_PERIODS):
         raise SettingsError(f"a grid is sought in pictures from 65x65, not {luma.shape[1]}x{luma.shape[0]}")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    power: Floats = np.mean(np.abs(np.fft.rfft(differences[..., :length] * window)) ** 2, axis=0) + _FLAT
-    return np.asarray(power / power.sum())
+    lines = [np.diff(plane, axis=1)[:, :length] * window for plane in (luma, luma.T)]
+    return np.asarray(np.mean([np.mean(np.abs(np.fft.rfft(d)) ** 2, axis=0) for d in lines], axis=0) + _FLAT)
 
 
-def _prominence(spectrum: Floats, period: int) -> float:
-    peak = 2 * (len(spectrum) - 1) // period
+def _prominence(power: Floats, original: Floats, period: int) -> float:
+    peak = 2 * (len(power) - 1) // period
     beside = [peak + sign * distance for distance in _BESIDE for sign in (-1, 1)]
-    neighbourhood = np.exp(np.mean(np.log(spectrum[beside])))
-    return float(np.mean(spectrum[peak - 1 : peak + 2]) / neighbourhood)
+    floor = _FLOOR * np.exp(np.mean(np.log(original[beside])))
+    neighbourhood = np.exp(np.mean(np.log(power[beside])))
+    return float((np.mean(power[peak - 1 : peak + 2]) + floor) / (neighbourhood + floor))
 
 
 def _mean_gradient(luma: Floats) -> float:
