@@ -1,5 +1,5 @@
-"""`python -m training.evaluate`: a bundle or checkpoint in, figures and pictures out. Only parses and calls; the work is
-in `training.evaluation`. Gates that are not met are printed, and are no error.
+"""`python -m training.evaluate`: a bundle or checkpoint in, figures and pictures out. Only parses and calls; the work
+is in `training.evaluation`. Gates that are not met are printed, and are no error.
 """
 
 from __future__ import annotations
@@ -60,26 +60,28 @@ def main(argv: Sequence[str]) -> int:
     for path in filter(None, (given.json, given.sheet, given.trends)):
         check_writable(path)
     judged = crops(given.crops)
-    with _bundle(given.bundle, given.checkpoint, given.config, given.context) as folder:
-        with BundleStages(folder, threads=given.threads) as stages:
-            restorers = {
-                PREPROCESS: stages.preprocess,
-                ONE_STEP: stages.restorer(1, 1),
-                FIVE_STEPS: stages.restorer(5, 3),
-            }
-            report = evaluate(restorers, judged=judged, reconstruct=stages.reconstruct, on_progress=_say)
-            print(report.table(), end="")
-            if given.json:
-                with atomic_path(given.json) as temporary:
-                    temporary.write_text(report.to_json(), encoding="utf-8")
-            if given.sheet:
-                _say("contact sheet")
-                write_sheet(given.sheet, judged, restorers)
-            if given.trends:
-                _say("trends")
-                trends = measure_trends(judged, stages.restorer)
-                print("\n" + trend_table(*trends), end="")
-                plot_trends(given.trends, *trends)
+    with (
+        _bundle(given.bundle, given.checkpoint, given.config, given.context) as folder,
+        BundleStages(folder, threads=given.threads) as stages,
+    ):
+        restorers = {
+            PREPROCESS: stages.preprocess,
+            ONE_STEP: stages.restorer(1, 1),
+            FIVE_STEPS: stages.restorer(5, 3),
+        }
+        report = evaluate(restorers, judged=judged, reconstruct=stages.reconstruct, on_progress=_say)
+        print(report.table(), end="")
+        if given.json:
+            with atomic_path(given.json) as temporary:
+                temporary.write_text(report.to_json(), encoding="utf-8")
+        if given.sheet:
+            _say("contact sheet")
+            write_sheet(given.sheet, judged, restorers)
+        if given.trends:
+            _say("trends")
+            trends = measure_trends(judged, stages.restorer)
+            print("\n" + trend_table(*trends), end="")
+            plot_trends(given.trends, *trends)
     return 0
 
 

@@ -79,12 +79,12 @@ def grid_of(images: Sequence[npt.ArrayLike], originals: Sequence[npt.ArrayLike])
     """How much more a grid with period 4 or 8 stands out in the images than in the originals: 1 where it does not.
 
     A picture's spectrum is the power of the Fourier transforms of the luma's differences along a line, under a Hann
-    window, averaged over all rows and all columns. It is divided by the sum of the original's, so that every crop counts
-    alike, and averaged over the pictures. A period's prominence is p / q: p the energy at its frequency (the mean of the
-    bin and its two neighbours, which the window fills), q the geometric mean of the energies 2 to 6 bins away on both
-    sides, which the steepness of a blurred picture's spectrum does not move. To both, a tenth of the original's q is
-    added: where a picture has next to nothing at a frequency, that is no grid. The result is the images' prominence over
-    the originals', the larger of both periods. A pattern along one direction only counts half.
+    window, averaged over all rows and all columns. It is divided by the sum of the original's, so that every crop
+    counts alike, and averaged over the pictures. A period's prominence is p / q: p the energy at its frequency (the
+    mean of the bin and its two neighbours, which the window fills), q the geometric mean of the energies 2 to 6 bins
+    away on both sides, which the steepness of a blurred picture's spectrum does not move. To both, a tenth of the
+    original's q is added: where a picture has next to nothing at a frequency, that is no grid. The result is the
+    images' prominence over the originals', the larger of both periods. A pattern along one direction only counts half.
 
     Args:
         images: float32 [3, h, w] in [0, 1], all of one size, from 65x65.
