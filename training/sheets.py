@@ -21,8 +21,8 @@ STEPS, ORDERS = range(1, 8), range(1, 4)
 PLAN_STEPS, PLAN_ORDER = 5, 3
 """Of the multi-step model: what is fixed while the other one varies."""
 _TILE, _GAP, _LABEL, _MARGIN = 192, 4, 18, 96
-_COLORS = 192
-"""Of the sheet's palette: it halves the file and shows nowhere at this size."""
+_STEP = 4
+"""Of the sheet's colors: invisible, without the grain that a palette adds, and a third less to store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ class Trend:
 
 
 def write_sheet(path: Path, judged: Sequence[Crop], restorers: Mapping[str, Callable[[Bytes], Picture]]) -> None:
-    """The first and the middle crop of each photograph at the middle level, and its first at the hardest: a column each
-    for the input, bicubic, every restorer and the original, with the PSNR under each.
+    """The first and the last crop of each photograph at the middle level, and the very first at the hardest: a column
+    each for the input, bicubic, every restorer and the original, with the PSNR under each.
 
     Raises:
         OutputNotWritableError: the folder is missing or not writable.
@@ -61,7 +61,7 @@ def write_sheet(path: Path, judged: Sequence[Crop], restorers: Mapping[str, Call
             if name != "original":
                 draw.text((left, top + _TILE + 1), f"{psnr(picture, crop.original):.2f} dB", "black", font)
     with atomic_path(path) as temporary:
-        sheet.quantize(_COLORS).save(temporary, "PNG", optimize=True)
+        sheet.point(lambda value: min(255, round(value / _STEP) * _STEP)).save(temporary, "PNG", optimize=True)
 
 
 def measure_trends(
@@ -134,9 +134,8 @@ def _sheet_rows(judged: Sequence[Crop]) -> list[tuple[Crop, str]]:
     rows = []
     for photograph in dict.fromkeys(crop.photograph for crop in judged):
         of_it = [crop for crop in judged if crop.photograph == photograph]
-        first, middle = of_it[0], of_it[len(of_it) // 2]
-        rows += [(first, SHEET_LEVEL), (middle, SHEET_LEVEL), (first, HARDEST)]
-    return list({(crop.name, level): (crop, level) for crop, level in rows}.values())
+        rows += [(crop, SHEET_LEVEL) for crop in (of_it[0], of_it[-1])[: len(of_it)]]
+    return [*rows, (judged[0], HARDEST)]
 
 
 def _nearest(low_res: Bytes) -> Picture:
