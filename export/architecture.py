@@ -19,6 +19,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 DEFAULT_HEAD_WIDTH = 64
 """Stable Diffusion 2.1's `num_head_channels`."""
+DEFAULT_NORM_GROUPS = 32
+"""Groups of every group norm, fixed in the official code. Weights do not show them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class UNetArchitecture:
     """Transformer blocks of one spatial transformer."""
     linear_projection: bool
     head_width: int
+    norm_groups: int = DEFAULT_NORM_GROUPS
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -52,6 +55,7 @@ class VaeArchitecture:
     res_blocks: int
     z_channels: int
     embed_channels: int
+    norm_groups: int = DEFAULT_NORM_GROUPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,13 @@ class Architecture:
     text: TextArchitecture | None
 
 
-def read_architecture(shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH, *, with_text: bool = True) -> Architecture:
+def read_architecture(
+    shapes: Shapes,
+    head_width: int = DEFAULT_HEAD_WIDTH,
+    norm_groups: int = DEFAULT_NORM_GROUPS,
+    *,
+    with_text: bool = True,
+) -> Architecture:
     """The architecture from the shapes of the weights under their official keys; `with_text` False passes over a text
     tower.
 
@@ -107,9 +117,9 @@ def read_architecture(shapes: Shapes, head_width: int = DEFAULT_HEAD_WIDTH, *, w
             positions=_shape(shapes, f"{official.TEXT}positional_embedding")[0],
         )
     return Architecture(
-        unet=_read_unet(shapes, official.UNET, head_width),
-        controlnet=_read_unet(shapes, official.CONTROLNET, head_width),
-        vae=_read_vae(shapes),
+        unet=_read_unet(shapes, official.UNET, head_width, norm_groups),
+        controlnet=_read_unet(shapes, official.CONTROLNET, head_width, norm_groups),
+        vae=_read_vae(shapes, norm_groups),
         rrdb=_read_rrdb(shapes),
         text=text,
     )
@@ -143,7 +153,7 @@ def _length(shapes: Shapes, pattern: str) -> int:
     return next(n for n in count() if pattern.format(n) not in shapes)
 
 
-def _read_unet(shapes: Shapes, prefix: str, head_width: int) -> UNetArchitecture:
+def _read_unet(shapes: Shapes, prefix: str, head_width: int, norm_groups: int) -> UNetArchitecture:
     model_channels, in_channels = _shape(shapes, f"{prefix}input_blocks.0.0.weight")[:2]
     channels, blocks, attention = [model_channels], [0], [False]
     for n in count(1):
@@ -182,10 +192,11 @@ def _read_unet(shapes: Shapes, prefix: str, head_width: int) -> UNetArchitecture
         depth=_length(shapes, f"{middle}transformer_blocks.{{}}.norm1.weight"),
         linear_projection=len(projection) == 2,
         head_width=head_width,
+        norm_groups=norm_groups,
     )
 
 
-def _read_vae(shapes: Shapes) -> VaeArchitecture:
+def _read_vae(shapes: Shapes, norm_groups: int) -> VaeArchitecture:
     encoder = f"{official.VAE}encoder."
     _shape(shapes, f"{encoder}conv_in.weight")
     levels = _length(shapes, f"{encoder}down.{{}}.block.0.conv1.weight")
@@ -194,6 +205,7 @@ def _read_vae(shapes: Shapes) -> VaeArchitecture:
         res_blocks=_length(shapes, f"{encoder}down.0.block.{{}}.conv1.weight"),
         z_channels=_shape(shapes, f"{official.VAE}decoder.conv_in.weight")[1],
         embed_channels=_shape(shapes, f"{official.VAE}quant_conv.weight")[0] // 2,
+        norm_groups=norm_groups,
     )
 
 

@@ -17,6 +17,11 @@ from engines.graphs import LATENT_MULTIPLE
 from engines.memory import parse_size
 from export.errors import CheckpointNotFoundError, ConfigError, ContextError
 
+DEMO_FILES = tuple(
+    Path(__file__).parent / "demo" / name for name in ("model.ckpt", "config.yaml", "context.safetensors")
+)
+"""Checkpoint, config and context of the demo model that ships, made by `python -m training.demo`."""
+
 PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 """What the network may predict; `solvers` knows the same names."""
 
@@ -24,7 +29,9 @@ PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 def parser() -> Parser:
     """The command line's options."""
     p = Parser(prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs.")
-    p.add_argument("--checkpoint", type=Path, help="official .ckpt or .safetensors file")
+    p.add_argument(
+        "--checkpoint", type=Path, help="official .ckpt or .safetensors file (default: the demo model that ships)"
+    )
     p.add_argument("--config", type=Path, help="official YAML of its architecture (default: read off the weights)")
     p.add_argument(
         "--context",
@@ -80,10 +87,14 @@ def main(argv: Sequence[str]) -> int:
             f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
             "onnxruntime"
         )
-    if args.checkpoint is None:
-        raise CheckpointNotFoundError(
-            "no checkpoint was given and no demo checkpoint ships yet; pass --checkpoint model.ckpt"
-        )
+    demo = args.checkpoint is None
+    if demo:
+        if args.config or args.context:
+            raise CheckpointNotFoundError(
+                "--config and --context belong to a checkpoint, and none was given; pass --checkpoint model.ckpt, or "
+                "leave all three out to export the demo model"
+            )
+        args.checkpoint, args.config, args.context = DEMO_FILES
     for option, path, missing in (
         ("--checkpoint", args.checkpoint, CheckpointNotFoundError),
         ("--config", args.config, ConfigError),
@@ -124,6 +135,8 @@ def main(argv: Sequence[str]) -> int:
             "Runtime",
             file=sys.stderr,
         )
+    if demo:
+        print("NOTE: no --checkpoint: this is the small demo model that ships", file=sys.stderr)
     print(settings.out)
     return 0
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from engines.bundle import Manifest, Schedule
-from export.architecture import Architecture, RrdbArchitecture, UNetArchitecture, VaeArchitecture
+from export.architecture import DEFAULT_NORM_GROUPS, Architecture, RrdbArchitecture, UNetArchitecture, VaeArchitecture
 from export.errors import ConfigError
 
 
@@ -80,12 +80,13 @@ def read_config(path: Path) -> ModelConfig:
     if "model" in top.values and "params" not in top.values:
         top = top.section("model")
     params = top.section("params")
+    groups = params.number("norm_groups", DEFAULT_NORM_GROUPS)
     control = params.section("control_stage_config", "params")
     return ModelConfig(
         architecture=Architecture(
-            unet=_unet(params.section("unet_config", "params"), hint=0),
-            controlnet=_unet(control, hint=control.number("hint_channels")),
-            vae=_vae(params.section("first_stage_config", "params")),
+            unet=_unet(params.section("unet_config", "params"), hint=0, groups=groups),
+            controlnet=_unet(control, hint=control.number("hint_channels"), groups=groups),
+            vae=_vae(params.section("first_stage_config", "params"), groups=groups),
             rrdb=_rrdb(params.section("preprocess_config", "params")),
             text=None,
         ),
@@ -99,7 +100,7 @@ def read_config(path: Path) -> ModelConfig:
     )
 
 
-def _unet(params: _Section, hint: int) -> UNetArchitecture:
+def _unet(params: _Section, hint: int, groups: int) -> UNetArchitecture:
     resolutions = params.numbers("attention_resolutions")
     multipliers = params.numbers("channel_mult")
     head_width = params.number("num_head_channels")
@@ -118,16 +119,18 @@ def _unet(params: _Section, hint: int) -> UNetArchitecture:
         depth=params.number("transformer_depth", 1),
         linear_projection=bool(params.values.get("use_linear_in_transformer", False)),
         head_width=head_width,
+        norm_groups=groups,
     )
 
 
-def _vae(params: _Section) -> VaeArchitecture:
+def _vae(params: _Section, groups: int) -> VaeArchitecture:
     ddconfig = params.section("ddconfig")
     return VaeArchitecture(
         channels=tuple(ddconfig.number("ch") * m for m in ddconfig.numbers("ch_mult")),
         res_blocks=ddconfig.number("num_res_blocks"),
         z_channels=ddconfig.number("z_channels"),
         embed_channels=params.number("embed_dim"),
+        norm_groups=groups,
     )
 
 

@@ -34,6 +34,7 @@ def _settings(arch: UNetArchitecture) -> dict[str, Any]:
         "attention_head_dim": arch.heads,  # diffusers' name for the number of heads
         "use_linear_projection": arch.linear_projection,
         "norm_eps": _RES_BLOCK_EPSILON,
+        "norm_num_groups": arch.norm_groups,
         "act_fn": "silu",
     }
 
@@ -77,6 +78,7 @@ def create_vae(arch: VaeArchitecture) -> nn.Module:
             block_out_channels=arch.channels,
             layers_per_block=arch.res_blocks,
             latent_channels=arch.z_channels,
+            norm_num_groups=arch.norm_groups,
         )
     return module
 

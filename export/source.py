@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engines.bundle import Manifest, Schedule
 from export import checkpoint as official
-from export.architecture import DEFAULT_HEAD_WIDTH, Architecture, check_same, read_architecture
+from export.architecture import DEFAULT_HEAD_WIDTH, DEFAULT_NORM_GROUPS, Architecture, check_same, read_architecture
 from export.checkpoint import Checkpoint, open_checkpoint, some
 from export.config import read_config
 from export.context import check_text_tower, compute_context, read_context
@@ -72,8 +72,10 @@ def open_source(
     """
     checkpoint = open_checkpoint(checkpoint_path)
     config = None if config_path is None else read_config(config_path)
-    head_width = DEFAULT_HEAD_WIDTH if config is None else config.architecture.unet.head_width
-    architecture = read_architecture(checkpoint.shapes, head_width, with_text=context_path is None)
+    unseen = (DEFAULT_HEAD_WIDTH, DEFAULT_NORM_GROUPS)
+    if config is not None:
+        unseen = config.architecture.unet.head_width, config.architecture.unet.norm_groups
+    architecture = read_architecture(checkpoint.shapes, *unseen, with_text=context_path is None)
     schedule, scale_factor = Schedule(), Manifest.scale_factor
     if config is not None:
         check_same(config.architecture, architecture)

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.errors import BundleNotFoundError
+from runtime.default_bundle import default_bundle
 from runtime.upscaler import Upscaler
-
-BUNDLE_VARIABLE = "DOSSR_BUNDLE"
-"""Environment variable that names the default bundle."""
 
 _Key = tuple[str, str, str]
 _upscalers: dict[_Key, Upscaler] = {}
 _opening: dict[_Key, threading.Lock] = {}
 _lock = threading.Lock()
-
-
-def default_bundle() -> Path:
-    """The bundle that is used where none is named.
-
-    Raises:
-        BundleNotFoundError: the environment names none.
-    """
-    if named := os.environ.get(BUNDLE_VARIABLE):
-        return Path(named)
-    raise BundleNotFoundError(
-        f"no bundle was named; pass bundle= (--bundle DIR), or set {BUNDLE_VARIABLE}, to a folder made by "
-        "`python -m export.build --checkpoint model.ckpt --out DIR`"
-    )
 
 
 def upscale(
@@ -54,7 +36,8 @@ def upscale(
     Args:
         image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 or uint16
             [h, w, 3 or 4].
-        bundle: folder of an exported model; None: the environment variable DOSSR_BUNDLE.
+        bundle: folder of an exported model; None: the one that the environment variable DOSSR_BUNDLE names, else the
+            small demo model that ships.
         scale, steps, order, seed, noise, color_fix: see `Upscaler.__call__`.
         engine, device: see `Upscaler`.
 

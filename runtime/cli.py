@@ -15,8 +15,8 @@ from engines.backends import ENGINES
 from engines.cli import Parser
 from engines.errors import OutputExistsError, SettingsError
 from engines.files import check_writable
-from runtime.api import default_bundle
 from runtime.color_fix import COLOR_FIXES
+from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
 from runtime.images import FORMATS, check_output, load_picture, result_depth
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
@@ -29,7 +29,11 @@ def parser(prog: str = "python -m runtime") -> Parser:
     p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
     p.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="image files")
     p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made")
-    p.add_argument("--bundle", type=Path, help="folder of the exported model (default: $DOSSR_BUNDLE)")
+    p.add_argument(
+        "--bundle",
+        type=Path,
+        help=f"folder of the exported model (default: ${BUNDLE_VARIABLE}, else the small demo model that ships)",
+    )
     p.add_argument(
         "--scale", type=float, default=4, help="of the result; other than 4 by a final resize (default: %(default)s)"
     )
@@ -83,6 +87,10 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     outputs = _outputs(args)
     depths = [_checked_depth(source, output, args) for source, output in zip(args.input, outputs, strict=True)]
     bundle = args.bundle or default_bundle()
+    if bundle == DEMO_BUNDLE and not (args.quiet or args.json):
+        print(
+            "no --bundle: the small demo model that ships is used; give a bundle of full-size weights", file=sys.stderr
+        )
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
         bundle,

@@ -19,6 +19,7 @@ from engines.errors import EngineError, NonFiniteError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import parse_size
 from runtime.color_fix import color_fix_named
+from runtime.default_bundle import default_bundle
 from runtime.engine_pool import EnginePool
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
@@ -42,7 +43,8 @@ class Upscaler:
     Thread-safe: calls from several threads run one after the other. Use it as a context manager, or call `close`.
 
     Args:
-        bundle: the folder that `python -m export.build` wrote.
+        bundle: the folder that `python -m export.build` wrote; None: the one that the environment variable DOSSR_BUNDLE
+            names, else the small demo model that ships.
         engine: "auto", "onnxruntime" or "tensorrt".
         device: "auto", "cpu", "cuda", "cuda:N", or another device of the engine.
         threads: CPU threads of an engine call; None: as many as the process may use.
@@ -60,7 +62,7 @@ class Upscaler:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | Path | None = None,
         *,
         engine: str = "auto",
         device: str = "auto",
@@ -70,6 +72,7 @@ class Upscaler:
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
+        bundle = default_bundle() if bundle is None else bundle
         if not isinstance(bundle, str | os.PathLike):
             raise SettingsError(f"bundle must be the path of a folder, not {bundle!r}")
         if not isinstance(device, str):

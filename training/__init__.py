@@ -1,3 +1,1 @@
-"""Data and training of a small super-resolution model from scratch. In: generated pictures and photographs of installed
-packages. Out: a checkpoint. Not part of the wheel.
-"""
+"""Trains a small DoSSR from scratch, the demo model that ships. In: pictures. Out: a checkpoint, and its figures."""

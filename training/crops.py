@@ -9,30 +9,22 @@ Gaussian noise, rounds to 8 bits, and saves as JPEG as Pillow does by default (4
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engines.errors import PackageMissingError
 from engines.graphs import UPSCALE
+from training.photographs import EVALUATION, load
 
 Bytes = npt.NDArray[np.uint8]
 Picture = npt.NDArray[np.float32]
 
 CROP = 256
 ACROSS, DOWN = 4, 2
-PHOTOGRAPHS = {
-    "chelsea": ("skimage", "data/chelsea.png"),
-    "coffee": ("skimage", "data/coffee.png"),
-    "china": ("sklearn", "datasets/images/china.jpg"),
-}
-"""Name to package and path in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +55,7 @@ class Crop:
     name: str
     """"chelsea-0" to "china-7"."""
     photograph: str
-    """A key of `PHOTOGRAPHS`."""
+    """Name of a row of `photographs.EVALUATION`."""
     original: Picture
     """float32 [3, 256, 256] in [0, 1]."""
     levels: Mapping[str, Bytes]
@@ -74,17 +66,18 @@ def crops(each: int = ACROSS * DOWN) -> list[Crop]:
     """The first `each` crops of every photograph, always the same ones.
 
     Raises:
-        PackageMissingError: scikit-image or scikit-learn is not installed, or lacks its picture.
+        PackageMissingError, PhotographMissingError: scikit-image or scikit-learn is not installed, or lacks its
+            picture.
     """
     found = []
-    for number, (name, (package, path)) in enumerate(PHOTOGRAPHS.items()):
-        photograph = np.asarray(_photo(package, path))
+    for number, row in enumerate(EVALUATION):
+        photograph = load(row)
         for i, (top, left) in enumerate(_corners(*photograph.shape[:2])[:each]):
             window = photograph[top : top + CROP, left : left + CROP]
             found.append(
                 Crop(
-                    name=f"{name}-{i}",
-                    photograph=name,
+                    name=f"{row.name}-{i}",
+                    photograph=row.name,
                     original=planar(window),
                     levels={
                         level: degrade(window, strength, (number, i, order))
@@ -135,18 +128,6 @@ def _corners(height: int, width: int) -> list[tuple[int, int]]:
         for side, count in ((height, DOWN), (width, ACROSS))
     )
     return [(top, left) for top in tops for left in lefts]
-
-
-def _photo(package: str, path: str) -> Image.Image:
-    """A picture in an installed package's folder; the package itself is not imported."""
-    found = importlib.util.find_spec(package)
-    file = Path(found.origin).parent / path if found and found.origin else None
-    if file is None or not file.is_file():
-        raise PackageMissingError(
-            f"the evaluation needs {path} of the package {package}; run `pip install scikit-image scikit-learn`"
-        )
-    with Image.open(file) as photograph:
-        return photograph.convert("RGB")
 
 
 def _blur(pixels: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:

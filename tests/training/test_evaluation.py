@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import training.crops
 from engines.cli import run_command
 from engines.errors import PackageMissingError, SettingsError
 from tests.tiny import write_tiny_bundle
@@ -66,13 +65,6 @@ def test_bicubic_stands_where_the_docstring_says():
     assert found == pytest.approx([24.5, 23.5, 22.7], abs=0.11)  # other builds of libjpeg round otherwise
     assert report.mean("sharpness", "bicubic") == pytest.approx(0.47, abs=0.01)
     assert report.grids["bicubic", "all"] < 1.1
-
-
-def test_a_missing_photograph_is_named(monkeypatch):
-    for package, path in (("no_such_package", "x.png"), ("PIL", "no/such.png")):
-        monkeypatch.setattr(training.crops, "PHOTOGRAPHS", {"missing": (package, path)})
-        with pytest.raises(PackageMissingError, match="pip install scikit-image"):
-            crops()
 
 
 def test_gates_of_preprocess():

@@ -1,0 +1,19 @@
+"""The bundle that is used where none is named. Out: a folder: the environment's, else the demo model that ships."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BUNDLE_VARIABLE = "DOSSR_BUNDLE"
+"""Environment variable that names the default bundle."""
+
+DEMO_BUNDLE = Path(__file__).parent / "demo"
+"""The demo model: small, trained from scratch by `python -m training.demo`; see docs/demo.md."""
+
+
+def default_bundle() -> Path:
+    """The folder that DOSSR_BUNDLE names, else the demo model's."""
+    if named := os.environ.get(BUNDLE_VARIABLE):
+        return Path(named)
+    return DEMO_BUNDLE
