@@ -88,7 +88,7 @@ class Demo:
     latent_pairs: int = 0
     """Pairs of latents computed once and used again and again; 0: every batch is new (for a GPU)."""
     rrdbnet: Stage = Stage(steps=20_000, batch=8, crop=128, learning_rate=4e-4)
-    vae: Stage = Stage(steps=12_000, batch=4, crop=128, learning_rate=2e-4, warm_up=400)
+    vae: Stage = Stage(steps=12_000, batch=4, crop=128, learning_rate=1e-4)
     decoder: Stage = Stage(steps=6_000, batch=4, crop=128, learning_rate=1e-4)
     unet: Stage = Stage(steps=8_000, batch=8, crop=256, learning_rate=4e-4)
     domain_shift: Stage = Stage(steps=20_000, batch=8, crop=256, learning_rate=4e-4)

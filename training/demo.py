@@ -144,8 +144,8 @@ STAGES = ("rrdbnet", "vae", "decoder", "unet", "domain_shift", "checkpoint")
 
 def main(arguments: Sequence[str]) -> int:
     """Parses and runs."""
-    options = _parser().parse_args(arguments)
-    demo = _recipe(options)
+    options = parser().parse_args(arguments)
+    demo = recipe(options)
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(demo.seed)
     run = Run(
@@ -160,40 +160,68 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m training.demo", description="Trains the demo model; stopped, it goes on.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the stages and of the checkpoint")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, help="only these, and what they need (default: all)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that prepare pictures (default: 0)")
-    parser.add_argument("--seed", type=int, default=Demo.seed)
-    parser.add_argument(
-        "--steps", nargs="+", default=[], metavar="STAGE=N", help="optimizer steps of a stage, e.g. vae=3000 unet=2000"
+def parser() -> Parser:
+    """The command line's options."""
+    p = Parser(prog="python -m training.demo", description="Trains the demo model; stopped, it goes on.")
+    p.add_argument("--out", type=Path, required=True, help="folder of the stages and of the checkpoint")
+    p.add_argument("--stages", nargs="+", choices=STAGES, help="only these, and what they need (default: all)")
+    p.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    p.add_argument("--workers", type=int, default=0, help="processes that prepare pictures (default: 0)")
+    p.add_argument("--seed", type=int, default=Demo.seed)
+    p.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="STAGE.FIELD=VALUE",
+        help="steps, batch, crop, learning_rate, warm_up of a stage, e.g. vae.steps=3000 unet.batch=64",
     )
-    parser.add_argument("--timesteps", type=int, default=Demo.timesteps, help="train on t below this (default: 1000)")
-    parser.add_argument(
+    p.add_argument("--timesteps", type=int, default=Demo.timesteps, help="train on t below this (default: 1000)")
+    p.add_argument(
         "--latent-pairs",
         type=int,
         default=Demo.latent_pairs,
         help="compute so many latents once instead of new ones for every step; for two cores (default: 0, all new)",
     )
-    return parser
+    return p
 
 
-def _recipe(options: argparse.Namespace) -> Demo:
+def recipe(options: argparse.Namespace) -> Demo:
+    """What the options ask for.
+
+    Raises:
+        SettingsError: an option is out of range.
+    """
     demo = Demo(seed=options.seed, timesteps=options.timesteps, latent_pairs=options.latent_pairs)
-    stages = {field.name: field.default for field in dataclasses.fields(Demo) if isinstance(field.default, Stage)}
-    for text in options.steps:
-        name, _, count = text.partition("=")
-        if name not in stages or not count.isdigit() or not int(count):
-            raise SettingsError(f"--steps {text!r}: expected STAGE=N with a stage of {', '.join(stages)} and N above 0")
-        steps: Any = {name: dataclasses.replace(stages[name], steps=int(count))}
-        demo = dataclasses.replace(demo, **steps)
+    for text in options.set:
+        demo = _changed(demo, text)
     if not 1 <= options.timesteps <= Schedule.train_timesteps:
         raise SettingsError(f"--timesteps is {options.timesteps}, expected 1 to {Schedule.train_timesteps}")
     if options.latent_pairs < 0 or options.workers < 0:
         raise SettingsError("--latent-pairs and --workers are counts, expected 0 or more")
     return demo
+
+
+def _changed(demo: Demo, text: str) -> Demo:
+    """The recipe with one field of one stage set."""
+    place, _, value = text.partition("=")
+    name, _, field = place.partition(".")
+    stage = getattr(demo, name, None)
+    kind = float if field == "learning_rate" else int
+    fields = ("steps", "batch", "crop", "learning_rate", "warm_up")
+    try:
+        number = kind(value)
+    except ValueError:
+        number = 0
+    if not isinstance(stage, Stage) or field not in fields or not number > 0:
+        raise SettingsError(
+            f"--set {text!r}: expected STAGE.FIELD=VALUE, a stage of {', '.join(STAGES[:-1])}, a field of "
+            f"{', '.join(fields)}, and a value above 0"
+        )
+    if field == "crop" and number % 64:
+        raise SettingsError(f"--set {text!r}: a crop is a multiple of 64 pixels, so that every level divides it")
+    changed: Any = {field: number}
+    set_stage: Any = {name: dataclasses.replace(stage, **changed)}
+    return dataclasses.replace(demo, **set_stage)
 
 
 if __name__ == "__main__":

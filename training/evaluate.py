@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from engines.cli import Parser, run_command
 from engines.errors import DossrError, SettingsError
 from engines.files import atomic_path, check_writable
+from runtime.default_bundle import default_bundle
 from training.bundle_stages import BundleStages
 from training.crops import ACROSS, DOWN, crops
 from training.evaluation import evaluate
@@ -30,7 +31,7 @@ class ExportFailedError(DossrError):
 def parser() -> Parser:
     """The command line's options."""
     p = Parser(prog="python -m training.evaluate", description="Judges a model on 24 crops of three photographs.")
-    p.add_argument("--bundle", type=Path, help="folder of the bundle")
+    p.add_argument("--bundle", type=Path, help="folder of the bundle (default: as the runtime's)")
     p.add_argument("--checkpoint", type=Path, help="instead: .ckpt or .safetensors, exported in fp32 to be judged")
     p.add_argument("--config", type=Path, help="the checkpoint's YAML (default: read off the weights)")
     p.add_argument("--context", type=Path, help="safetensors with the prompt's embedding")
@@ -46,22 +47,22 @@ def main(argv: Sequence[str]) -> int:
     """Parses the arguments and judges.
 
     Raises:
-        SettingsError: neither or both of --bundle and --checkpoint, or a number of crops out of range.
+        SettingsError: both of --bundle and --checkpoint, or a number of crops out of range.
         ExportFailedError: the checkpoint cannot be exported.
         DossrError: see the functions called.
     """
     given = parser().parse_args(argv)
-    if (given.bundle is None) == (given.checkpoint is None):
-        raise SettingsError("give either --bundle DIR or --checkpoint FILE")
-    if given.bundle is not None and (given.config or given.context):
-        raise SettingsError("--config and --context belong to --checkpoint; leave them out with --bundle")
+    if given.bundle is not None and given.checkpoint is not None:
+        raise SettingsError("give either --bundle DIR or --checkpoint FILE, or neither for the default bundle")
+    if given.checkpoint is None and (given.config or given.context):
+        raise SettingsError("--config and --context belong to --checkpoint; leave them out without one")
     if not 1 <= given.crops <= MOST_CROPS:
         raise SettingsError(f"--crops must be 1 to {MOST_CROPS}, not {given.crops}")
     for path in filter(None, (given.json, given.sheet, given.trends)):
         check_writable(path)
     judged = crops(given.crops)
     with (
-        _bundle(given.bundle, given.checkpoint, given.config, given.context) as folder,
+        _bundle(given.bundle or default_bundle(), given.checkpoint, given.config, given.context) as folder,
         BundleStages(folder, threads=given.threads) as stages,
     ):
         restorers = {
@@ -86,9 +87,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _bundle(bundle: Path | None, checkpoint: Path | None, config: Path | None, context: Path | None) -> Iterator[Path]:
+def _bundle(bundle: Path, checkpoint: Path | None, config: Path | None, context: Path | None) -> Iterator[Path]:
     """The bundle's folder; where a checkpoint is given, one that is removed afterwards."""
-    if bundle is not None:
+    if checkpoint is None:
         yield bundle
         return
     with TemporaryDirectory(prefix="dossr-evaluate-") as folder:

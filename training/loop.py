@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from engines.files import atomic_path
 from training.config import Stage
+from training.plots import plot_losses
 
 _LOG_STEPS = 50
 _LAST_RATE = 0.05
@@ -89,7 +90,8 @@ def train(
         task: what learns; its network gets the averaged weights at the end.
         stage: steps, batch, learning rate.
         samples: at least steps * batch of them.
-        folder: gets `state.pt` (to go on from), `log.jsonl`, `picture.png` and, when done, `weights.safetensors`.
+        folder: gets `state.pt` (to go on from), `log.jsonl`, `picture.png`, `loss.png` and, when done,
+            `weights.safetensors`.
         seed: of the noise drawn while training.
         workers: processes that prepare samples; 0: this one.
         save_seconds: how often the state is written.
@@ -134,6 +136,7 @@ def train(
                 _look(task, average.module, folder)
                 saved = time.monotonic()
     _look(task, average.module, folder)
+    plot_losses(folder)
     task.network.load_state_dict(average.module.state_dict())
     with atomic_path(weights) as path:
         safetensors.torch.save_file({k: v.contiguous() for k, v in task.network.state_dict().items()}, path)

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engines.errors import PackageMissingError
 from engines.files import atomic_path
 from training.crops import CROP, LEVELS, Bytes, Crop, Picture, bicubic, planar
 from training.measures import psnr, sharpness, ssim
+from training.plots import figure_class
 
 SHEET_LEVEL, HARDEST = list(LEVELS)[1], list(LEVELS)[-1]
 STEPS, ORDERS = range(1, 8), range(1, 4)
@@ -93,8 +92,7 @@ def plot_trends(path: Path, over_steps: Sequence[Trend], over_orders: Sequence[T
         PackageMissingError: matplotlib is not installed.
         OutputNotWritableError: the folder is missing or not writable.
     """
-    figure_class = _matplotlib_figure()
-    figure = figure_class(figsize=(9, 5), layout="constrained")
+    figure = figure_class()(figsize=(9, 5), layout="constrained")
     axes = figure.subplots(2, 3)
     labels = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("sharpness", "sharpness"))
     for row, (variable, trends) in enumerate((("steps", over_steps), ("order", over_orders))):
@@ -107,16 +105,6 @@ def plot_trends(path: Path, over_steps: Sequence[Trend], over_orders: Sequence[T
             plot.grid(visible=True, alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
-
-
-def _matplotlib_figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PackageMissingError(
-            f"the plot of trends needs matplotlib ({error}); run `pip install matplotlib`, or leave --trends out"
-        ) from error
-    return Figure
 
 
 def _trend(judged: Sequence[Crop], steps: int, order: int, restore: Callable[[Bytes], Picture]) -> Trend:

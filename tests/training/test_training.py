@@ -239,9 +239,12 @@ def test_every_stage_and_its_checkpoint(tmp_path, latent_pairs):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", "vae"], "--steps 'vae': expected STAGE=N"),
-        (["--steps", "text=3"], "with a stage of rrdbnet, vae, decoder, unet, domain_shift"),
-        (["--steps", "vae=0"], "N above 0"),
+        (["--set", "vae"], "--set 'vae': expected STAGE.FIELD=VALUE"),
+        (["--set", "text.steps=3"], "a stage of rrdbnet, vae, decoder, unet, domain_shift"),
+        (["--set", "vae.decay=3"], "a field of steps, batch, crop, learning_rate, warm_up"),
+        (["--set", "vae.batch=0"], "a value above 0"),
+        (["--set", "vae.batch=1.5"], "a value above 0"),
+        (["--set", "unet.crop=96"], "a multiple of 64"),
         (["--timesteps", "1001"], "expected 1 to 1000"),
         (["--latent-pairs", "-1"], "expected 0 or more"),
         (["--stages", "all"], "invalid choice"),
@@ -252,6 +255,14 @@ def test_wrong_settings_are_named(tmp_path, arguments, said):
         demo.main(["--out", str(tmp_path / "out"), *arguments])
     assert said in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_change_the_recipe():
+    text = ["--out", "out", "--set", "vae.steps=30", "unet.learning_rate=1e-3", "--latent-pairs", "7", "--seed", "5"]
+    recipe = demo.recipe(demo.parser().parse_args(text))
+    assert recipe.vae == dataclasses.replace(Demo.vae, steps=30)
+    assert recipe.unet.learning_rate == 1e-3
+    assert (recipe.latent_pairs, recipe.seed, recipe.domain_shift) == (7, 5, Demo.domain_shift)
 
 
 def test_numpy_and_torch_generators_are_apart():
