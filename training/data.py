@@ -62,8 +62,8 @@ def _photographs() -> list[Pixels]:
 
 @functools.cache
 def _shares() -> NDArray[np.float64]:
-    """How often each photograph is picked: by the root of its area, color ones twice."""
-    weights = np.array([p.size**0.5 * (1 + (np.ptp(p[::7, ::7], axis=2).max() > 0)) for p in _photographs()])
+    """How often each photograph is picked, summed up."""
+    weights = np.array([photograph.weight for photograph in training_photographs()])
     return np.cumsum(weights / weights.sum())
 
 

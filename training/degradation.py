@@ -45,7 +45,7 @@ FIRST = Round(
     sinc_chance=0.1,
     up_chance=0.1,
     down_chance=0.5,
-    sizes=(0.3, 1.4),
+    sizes=(0.4, 1.3),
     noise=(0.0, 16.0),
     poisson_chance=0.3,
     poisson=(0.05, 1.5),
@@ -67,7 +67,7 @@ SECOND = Round(
     quality=(45, 95),
     jpeg_chance=0.9,
 )
-_SECOND_CHANCE = 0.5
+_SECOND_CHANCE = 0.35
 """How often the second round's blur, resize and noise happen; its resize to a quarter and its JPEG always may."""
 
 

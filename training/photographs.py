@@ -32,6 +32,8 @@ class Photograph:
     file: str
     licence: str
     source: str
+    weight: float = 1.0
+    """How often training picks it, relative: large, nearly empty ones teach little."""
 
 
 CC0 = "CC0 1.0"
@@ -40,21 +42,22 @@ NO_RESTRICTIONS = "no known copyright restrictions"
 CC_BY_2 = "CC BY 2.0"
 
 
-def _skimage(name: str, licence: str, source: str, kind: str = "png") -> Photograph:
-    return Photograph(name=name, package="skimage", file=f"data/{name}.{kind}", licence=licence, source=source)
+def _skimage(name: str, licence: str, source: str, kind: str = "png", weight: float = 1.0) -> Photograph:
+    file = f"data/{name}.{kind}"
+    return Photograph(name=name, package="skimage", file=file, licence=licence, source=source, weight=weight)
 
 
 TRAINING: tuple[Photograph, ...] = (
-    _skimage("astronaut", PUBLIC_DOMAIN, "NASA Great Images, flic.kr/p/r9qvLn"),
-    _skimage("retina", CC0, "Mikael Häggström, Wikimedia Commons", "jpg"),
+    _skimage("astronaut", PUBLIC_DOMAIN, "NASA Great Images, flic.kr/p/r9qvLn", weight=4),
+    _skimage("retina", CC0, "Mikael Häggström, Wikimedia Commons", "jpg", weight=0.5),
     _skimage("hubble_deep_field", PUBLIC_DOMAIN, "NASA, HubbleSite release 2012/37", "jpg"),
-    _skimage("ihc", NO_RESTRICTIONS, "Center for Microscopy And Molecular Imaging (CMMI)"),
+    _skimage("ihc", NO_RESTRICTIONS, "Center for Microscopy And Molecular Imaging (CMMI)", weight=1.5),
     _skimage("brick", CC0, "CC0Textures, Bricks25"),
     _skimage("grass", CC0, "linolafett, DeviantArt, Grass-01"),
     _skimage("gravel", CC0, "CC0Textures, Gravel04"),
-    _skimage("camera", CC0, "Lav Varshney"),
-    _skimage("cell", CC0, "Müller et al., Optics Express 26(8), 2018"),
-    _skimage("coins", NO_RESTRICTIONS, "Brooklyn Museum Collection, image 51611"),
+    _skimage("camera", CC0, "Lav Varshney", weight=2),
+    _skimage("cell", CC0, "Müller et al., Optics Express 26(8), 2018", weight=0.5),
+    _skimage("coins", NO_RESTRICTIONS, "Brooklyn Museum Collection, image 51611", weight=1.5),
     _skimage("text", PUBLIC_DOMAIN, "Wikipedia, File:Corner.png"),
     _skimage("clock_motion", PUBLIC_DOMAIN, "Stefan van der Walt"),
     Photograph(
@@ -63,6 +66,7 @@ TRAINING: tuple[Photograph, ...] = (
         file="datasets/images/flower.jpg",
         licence=CC_BY_2,
         source="danielbuechele by the README's words, flickr.com/photos/vultilion/6056698931 by its link",
+        weight=4,
     ),
     Photograph(
         name="grace_hopper",
@@ -70,6 +74,7 @@ TRAINING: tuple[Photograph, ...] = (
         file="mpl-data/sample_data/grace_hopper.jpg",
         licence=PUBLIC_DOMAIN,
         source="United States Navy portrait, commons.wikimedia.org/wiki/File:Grace_Hopper.jpg",
+        weight=3,
     ),
 )
 
