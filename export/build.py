@@ -94,6 +94,10 @@ def main(argv: Sequence[str]) -> int:
                 "--config and --context belong to a checkpoint, and none was given; pass --checkpoint model.ckpt, or "
                 "leave all three out to export the demo model"
             )
+        if not DEMO_FILES[0].is_file():
+            raise CheckpointNotFoundError(
+                "no checkpoint was given, and no demo model is in this installation; pass --checkpoint model.ckpt"
+            )
         args.checkpoint, args.config, args.context = DEMO_FILES
     for option, path, missing in (
         ("--checkpoint", args.checkpoint, CheckpointNotFoundError),

@@ -22,7 +22,7 @@ from training.checkpoint import save_checkpoint
 from training.config import Demo, Stage
 from training.data import Pairs
 from training.latents import LatentEncoder, StoredLatents, measure_scale, store_latents
-from training.loop import Batch, train
+from training.loop import Batch, Task, train
 from training.networks import Denoiser, create_rrdbnet, create_vae
 from training.objective import DomainShift
 from training.tasks import Autoencode, Denoise, Enlarge, Sharpen
@@ -120,10 +120,10 @@ class Run:
         self._train_on(name, task, stage, StoredLatents(moments, stage.steps * stage.batch))
         return network
 
-    def _train(self, name: str, task: Enlarge | Autoencode | Denoise, stage: Stage, *, degraded: bool) -> None:
+    def _train(self, name: str, task: Task, stage: Stage, *, degraded: bool) -> None:
         self._train_on(name, task, stage, self._pairs(name, stage.steps * stage.batch, stage.crop, degraded=degraded))
 
-    def _train_on(self, name: str, task: Enlarge | Autoencode | Denoise, stage: Stage, samples: Dataset[Batch]) -> None:
+    def _train_on(self, name: str, task: Task, stage: Stage, samples: Dataset[Batch]) -> None:
         seed = self.demo.seed + STAGES.index(name)
         train(task, stage, samples, self.folder / name, seed=seed, workers=self.workers, say=self.say)
 

@@ -115,6 +115,7 @@ def train(
     )
     started = saved = time.monotonic()
     sums: dict[str, Tensor] = {}
+    summed = 0
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         for step, batch in enumerate(loader, start=begin):
             for optimizer in task.optimizers:
@@ -123,9 +124,10 @@ def train(
             losses = task.step(batch)
             average.update_parameters(task.network)
             sums = {name: sums.get(name, 0) + value.detach() for name, value in losses.items()}
+            summed += 1
             if (step + 1) % _LOG_STEPS == 0:
-                means = {name: round(float(total) / _LOG_STEPS, 5) for name, total in sums.items()}
-                sums = {}
+                means = {name: round(float(total) / summed, 5) for name, total in sums.items()}
+                sums, summed = {}, 0
                 seconds = (time.monotonic() - started) / (step + 1 - begin)
                 log.write(json.dumps({"step": step + 1, "seconds_a_step": round(seconds, 4), **means}) + "\n")
                 log.flush()
