@@ -1,8 +1,8 @@
 """Real-ESRGAN's degradation. In: an original and a random generator. Out: the low-resolution picture.
 
-Two rounds of blur, resize, noise and JPEG, the second ending in a resize to a quarter with a sinc filter, before or
-after its JPEG. Source: arXiv:2107.10833, section 3; the ranges are milder than there, since a small network that meets
-only the worst learns to smooth everything.
+Two rounds of blur, resize, noise and JPEG, the second at about a quarter of the size, ending in the exact quarter with
+a sinc filter, before or after its JPEG. Source: arXiv:2107.10833, section 3; the ranges are milder than there, since a
+small network that meets only the worst learns to smooth everything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+_SMALLEST = 8
+"""No side becomes shorter, pixels."""
 _MODES = ("area", "bilinear", "bicubic")
 
 
@@ -49,26 +51,26 @@ FIRST = Round(
     noise=(0.0, 16.0),
     poisson_chance=0.3,
     poisson=(0.05, 1.5),
-    grey_noise_chance=0.4,
+    grey_noise_chance=0.3,
     quality=(40, 95),
-    jpeg_chance=0.5,
+    jpeg_chance=0.7,
 )
 SECOND = Round(
-    blur_chance=0.5,
+    blur_chance=0.4,
     blur=(0.2, 1.2),
     sinc_chance=0.1,
     up_chance=0.2,
-    down_chance=0.3,
-    sizes=(0.5, 1.2),
-    noise=(0.0, 16.0),
-    poisson_chance=0.3,
+    down_chance=0.2,
+    sizes=(0.6, 1.5),
+    noise=(0.0, 18.0),
+    poisson_chance=0.2,
     poisson=(0.05, 1.2),
-    grey_noise_chance=0.4,
+    grey_noise_chance=0.3,
     quality=(45, 95),
     jpeg_chance=0.9,
 )
-_SECOND_CHANCE = 0.35
-"""How often the second round's blur, resize and noise happen; its resize to a quarter and its JPEG always may."""
+_FIRST_CHANCE = 0.35
+"""How often the first round goes beyond its blur."""
 
 
 def degrade(original: Tensor, rng: np.random.Generator, scale: int = 4) -> Tensor:
@@ -83,14 +85,13 @@ def degrade(original: Tensor, rng: np.random.Generator, scale: int = 4) -> Tenso
         [3,H/scale,W/scale] float32 in [0,1], on the 8-bit grid.
     """
     height, width = original.shape[1] // scale, original.shape[2] // scale
-    image = original[None]
-    twice = rng.random() < _SECOND_CHANCE
-    image = _resize(_blur(image, rng, FIRST), rng, FIRST, floor=scale * 4)
-    image = _noise(image, rng, FIRST)
-    if twice:
-        image = _jpeg(image, rng, FIRST)
-        image = _resize(_blur(image, rng, SECOND), rng, SECOND, floor=scale * 4)
-        image = _noise(image, rng, SECOND)
+    image = _blur(original[None], rng, FIRST)
+    if rng.random() < _FIRST_CHANCE:
+        image = _resize(image, original.shape[1], original.shape[2], rng, FIRST)
+        image = _jpeg(_noise(image, rng, FIRST), rng, FIRST)
+        image = _blur(image, rng, SECOND)
+    image = _resize(image, height, width, rng, SECOND)
+    image = _noise(image, rng, SECOND)
     sharpen = rng.random() < 0.3
     if rng.random() < 0.5:
         image = _jpeg(_sinc(_fit(image, height, width, rng), rng, sharpen), rng, SECOND)
@@ -149,17 +150,15 @@ def _sinc(image: Tensor, rng: np.random.Generator, wanted: bool) -> Tensor:
     return _filter(image, sinc_kernel(11, rng.uniform(math.pi / 2, math.pi))) if wanted else image
 
 
-def _resize(image: Tensor, rng: np.random.Generator, settings: Round, floor: int) -> Tensor:
-    """By a random factor; no side below `floor`."""
-    kind = rng.random()
+def _resize(image: Tensor, height: int, width: int, rng: np.random.Generator, settings: Round) -> Tensor:
+    """To that size, or by chance to a somewhat larger or smaller one."""
+    kind, factor = rng.random(), 1.0
     if kind < settings.up_chance:
         factor = rng.uniform(1, settings.sizes[1])
     elif kind < settings.up_chance + settings.down_chance:
         factor = rng.uniform(settings.sizes[0], 1)
-    else:
-        return image
-    height, width = (max(floor, round(side * factor)) for side in image.shape[2:])
-    return _fit(image, height, width, rng)
+    sides = (max(_SMALLEST, round(side * factor)) for side in (height, width))
+    return _fit(image, *sides, rng)
 
 
 def _fit(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
