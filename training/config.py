@@ -68,9 +68,9 @@ class Losses:
     """Of the posterior's divergence from a standard normal, mean over the latent."""
     latent_noise: float = 0.05
     """Noise that the decoder has to bear, relative to the latent's standard deviation."""
-    texture: float = 0.5
+    texture: float = 1.0
     """Of the difference of local gradient energy; decoder stage."""
-    adversarial: float = 0.02
+    adversarial: float = 0.03
     """Of the hinge loss against a patch discriminator; decoder stage."""
 
 

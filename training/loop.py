@@ -138,11 +138,11 @@ def train(
                 _look(task, average.module, folder)
                 saved = time.monotonic()
     _look(task, average.module, folder)
-    plot_losses(folder)
     task.network.load_state_dict(average.module.state_dict())
     with atomic_path(weights) as path:
         safetensors.torch.save_file({k: v.contiguous() for k, v in task.network.state_dict().items()}, path)
     state.unlink(missing_ok=True)
+    plot_losses(folder)
 
 
 def _resume(task: Task, average: AveragedModel, path: Path) -> int:
