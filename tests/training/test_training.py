@@ -207,12 +207,11 @@ def test_samples_depend_on_their_number_alone():
     assert Pairs(seed=1, stage=2, length=4, side=64, degraded=False)[0][1].numel() == 0
 
 
-@pytest.mark.parametrize("latent_pairs", [0, 2])
-def test_every_stage_and_its_checkpoint(tmp_path, latent_pairs):
+def short_recipe(latent_pairs):
     def stage(crop):
         return Stage(steps=2, batch=1, crop=crop, learning_rate=1e-3)
 
-    recipe = Demo(
+    return Demo(
         architecture=TINY,
         latent_pairs=latent_pairs,
         rrdbnet=stage(32),
@@ -221,6 +220,21 @@ def test_every_stage_and_its_checkpoint(tmp_path, latent_pairs):
         unet=stage(64),
         domain_shift=stage(64),
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("latent_pairs", [0, 2])
+def test_every_stage_on_a_gpu(tmp_path, latent_pairs):
+    device = torch.device("cuda")
+    run = demo.Run(demo=short_recipe(latent_pairs), folder=tmp_path, device=device, workers=2, say=str)
+    run.checkpoint()
+    assert open_source(*(tmp_path / "checkpoint" / name for name in (WEIGHTS, CONFIG, CONTEXT))).scale_factor > 0
+
+
+@pytest.mark.parametrize("latent_pairs", [0, 2])
+def test_every_stage_and_its_checkpoint(tmp_path, latent_pairs):
+    recipe = short_recipe(latent_pairs)
     lines = []
     run = demo.Run(demo=recipe, folder=tmp_path, device=torch.device("cpu"), workers=0, say=lines.append)
     run.checkpoint()
