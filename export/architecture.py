@@ -8,7 +8,7 @@ with the weights field by field, so it cannot silently describe another model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -181,6 +181,7 @@ def _read_unet(shapes: Shapes, prefix: str, head_width: int, norm_groups: int) -
             f"a level of {wrong} channels does not divide into attention heads {head_width} wide, and weights do not "
             "show the width; give the checkpoint's --config (num_head_channels)"
         )
+    _check_groups(channels, norm_groups)
     out = f"{prefix}out.2.weight"
     return UNetArchitecture(
         in_channels=in_channels,
@@ -196,12 +197,22 @@ def _read_unet(shapes: Shapes, prefix: str, head_width: int, norm_groups: int) -
     )
 
 
+def _check_groups(channels: Sequence[int], norm_groups: int) -> None:
+    if wrong := next((width for width in channels if width % norm_groups), 0):
+        raise ConfigError(
+            f"a level of {wrong} channels does not divide into {norm_groups} groups for group norm, and weights do not "
+            "show their number; give the checkpoint's --config (norm_groups)"
+        )
+
+
 def _read_vae(shapes: Shapes, norm_groups: int) -> VaeArchitecture:
     encoder = f"{official.VAE}encoder."
     _shape(shapes, f"{encoder}conv_in.weight")
     levels = _length(shapes, f"{encoder}down.{{}}.block.0.conv1.weight")
+    channels = tuple(shapes[f"{encoder}down.{i}.block.0.conv1.weight"][0] for i in range(levels))
+    _check_groups(channels, norm_groups)
     return VaeArchitecture(
-        channels=tuple(shapes[f"{encoder}down.{i}.block.0.conv1.weight"][0] for i in range(levels)),
+        channels=channels,
         res_blocks=_length(shapes, f"{encoder}down.0.block.{{}}.conv1.weight"),
         z_channels=_shape(shapes, f"{official.VAE}decoder.conv_in.weight")[1],
         embed_channels=_shape(shapes, f"{official.VAE}quant_conv.weight")[0] // 2,

@@ -81,6 +81,8 @@ def read_config(path: Path) -> ModelConfig:
         top = top.section("model")
     params = top.section("params")
     groups = params.number("norm_groups", DEFAULT_NORM_GROUPS)
+    if groups < 1:
+        raise ConfigError(f"{params.where}.norm_groups is {groups}, expected at least 1; the official code has 32")
     control = params.section("control_stage_config", "params")
     return ModelConfig(
         architecture=Architecture(

@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from torch.nn import GroupNorm
 
 from export import checkpoint as official
 from export.architecture import check_same, read_architecture
 from export.checkpoint import IGNORED, open_checkpoint
 from export.config import read_config
 from export.errors import CheckpointKeysError, ConfigError
-from export.modules import all_needed_keys
+from export.modules import all_needed_keys, create_controlnet, create_unet, create_vae
 from export.stages import residual_shapes
 from tests.paths import LARGER, MINI, needs_larger_golden
 
@@ -143,3 +144,22 @@ def test_missing_network():
     shapes = {k: v for k, v in mini_shapes().items() if not k.startswith(official.PREPROCESS)}
     with pytest.raises(CheckpointKeysError, match=r"preprocess_model\.conv_first\.weight"):
         read_architecture(shapes, 16)
+
+
+def test_groups_of_norms_come_from_the_config(config_text, tmp_path):
+    config = config_of(config_text.replace("params:\n", "params:\n  norm_groups: 8\n", 1), tmp_path)
+    unet = config.architecture.unet
+    assert (unet.norm_groups, config.architecture.vae.norm_groups) == (8, 8)
+    arch = read_architecture(mini_shapes(), unet.head_width, unet.norm_groups)
+    check_same(config.architecture, arch)
+    norms = [m for make in (create_unet, create_controlnet) for m in make(unet).modules() if isinstance(m, GroupNorm)]
+    norms += [m for m in create_vae(arch.vae).modules() if isinstance(m, GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {8}
+    assert config_of(config_text, tmp_path).architecture.unet.norm_groups == 32
+
+
+def test_groups_that_do_not_divide(config_text, tmp_path):
+    with pytest.raises(ConfigError, match=r"a level of 32 channels does not divide into 5 groups.*norm_groups"):
+        read_architecture(mini_shapes(), 16, 5)
+    with pytest.raises(ConfigError, match=r"norm_groups is 0, expected at least 1"):
+        config_of(config_text.replace("params:\n", "params:\n  norm_groups: 0\n", 1), tmp_path)
