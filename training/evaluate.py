@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         check_writable(path)
     judged = crops(given.crops)
     with (
-        _bundle(given.bundle or default_bundle(), given.checkpoint, given.config, given.context) as folder,
+        _bundle(given.bundle, given.checkpoint, given.config, given.context) as folder,
         BundleStages(folder, threads=given.threads) as stages,
     ):
         restorers = {
@@ -87,10 +87,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _bundle(bundle: Path, checkpoint: Path | None, config: Path | None, context: Path | None) -> Iterator[Path]:
+def _bundle(bundle: Path | None, checkpoint: Path | None, config: Path | None, context: Path | None) -> Iterator[Path]:
     """The bundle's folder; where a checkpoint is given, one that is removed afterwards."""
     if checkpoint is None:
-        yield bundle
+        yield bundle or default_bundle()
         return
     with TemporaryDirectory(prefix="dossr-evaluate-") as folder:
         out = Path(folder) / "bundle"
