@@ -1,6 +1,6 @@
 """Seconds and peak memory of each stage of an export; run from the repository's root, Linux only:
 
-    python -m benchmarks.export_memory --checkpoint model.ckpt --precision fp16 --out /tmp/bundle
+    python -m benchmarks.export_memory --checkpoint model.ckpt --precision fp16 --out bundles/full
 
 takes the options of `python -m export.build`. The peak is the kernel's VmHWM, mapped pages included, set back after
 each stage.

@@ -157,8 +157,8 @@ def _resize(image: Tensor, height: int, width: int, rng: np.random.Generator, se
         factor = rng.uniform(1, settings.sizes[1])
     elif kind < settings.up_chance + settings.down_chance:
         factor = rng.uniform(settings.sizes[0], 1)
-    sides = (max(_SMALLEST, round(side * factor)) for side in (height, width))
-    return _fit(image, *sides, rng)
+    tall, wide = (max(_SMALLEST, round(side * factor)) for side in (height, width))
+    return _fit(image, tall, wide, rng)
 
 
 def _fit(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
