@@ -212,7 +212,7 @@ def test_arguments_of_another_kind(bundle, upscaler):
     with pytest.raises(SettingsError, match='device must be a name like "auto"'):
         runtime.Upscaler(bundle, device=None)
     with pytest.raises(SettingsError, match="bundle must be the path of a folder"):
-        runtime.Upscaler(None)
+        runtime.Upscaler(3)
     with pytest.raises(SettingsError, match=r"plan must be what solvers\.plan"):
         upscaler(photo(), plan="dos-sde")
     with pytest.raises(SettingsError, match="provider_options must be a mapping or"):

@@ -147,7 +147,6 @@ def test_without_matplotlib(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "either --bundle DIR or --checkpoint FILE"),
         (["--bundle", "a", "--checkpoint", "b"], "either --bundle DIR or --checkpoint FILE"),
         (["--bundle", "a", "--config", "b"], "belong to --checkpoint"),
         (["--bundle", "a", "--crops", "9"], "--crops must be 1 to 8, not 9"),
