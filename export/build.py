@@ -20,7 +20,7 @@ from export.errors import CheckpointNotFoundError, ConfigError, ContextError
 DEMO_FILES = tuple(
     Path(__file__).parent / "demo" / name for name in ("model.ckpt", "config.yaml", "context.safetensors")
 )
-"""Checkpoint, config and context of the demo model that ships, made by `python -m training.demo`."""
+"""Checkpoint, config and context of the demo model where one is installed, made by `python -m training.demo`."""
 
 PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 """What the network may predict; `solvers` knows the same names."""
@@ -29,9 +29,7 @@ PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
 def parser() -> Parser:
     """The command line's options."""
     p = Parser(prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs.")
-    p.add_argument(
-        "--checkpoint", type=Path, help="official .ckpt or .safetensors file (default: the demo model that ships)"
-    )
+    p.add_argument("--checkpoint", type=Path, help="official .ckpt or .safetensors file (default: the demo model's)")
     p.add_argument("--config", type=Path, help="official YAML of its architecture (default: read off the weights)")
     p.add_argument(
         "--context",
@@ -140,7 +138,7 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
     if demo:
-        print("NOTE: no --checkpoint: this is the small demo model that ships", file=sys.stderr)
+        print("NOTE: no --checkpoint: this is the small demo model", file=sys.stderr)
     print(settings.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""The bundle that is used where none is named. Out: a folder: the environment's, else the demo model that ships."""
+"""The bundle that is used where none is named. Out: a folder: the environment's, else the installation's demo model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BUNDLE_VARIABLE = "DOSSR_BUNDLE"
 """Environment variable that names the default bundle."""
 
 DEMO_BUNDLE = Path(__file__).parent / "demo"
-"""The demo model: small, trained from scratch by `python -m training.demo`; see docs/demo.md."""
+"""Where the demo model stands in an installation that has one: small, made by `python -m training.demo`."""
 
 
 def default_bundle() -> Path:

@@ -45,7 +45,7 @@ class EnginePool:
             if budget is None:
                 self._opened(name)
             else:
-                self._check(name, self._need(name, 0, 0), "give more")
+                self._check(name, self._need(name, 0, 0))
 
     @property
     def open_graphs(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class EnginePool:
             EngineError: a buffer contradicts the graph.
         """
         check_buffers(self._bundle.manifest.graphs[graph].spec, tensors)
-        self._check(graph, self._need(graph, buffers, pixels), "give more, or take a smaller picture")
+        self._check(graph, self._need(graph, buffers, pixels), picture=True)
         return PooledCall(self, graph, tensors, buffers, pixels)
 
     def ready(self, call: PooledCall) -> Call:
@@ -98,12 +98,12 @@ class EnginePool:
         running = footprint.open + pixels * footprint.running
         return self._base + buffers + (running if graph in self._open else max(footprint.opening, running))
 
-    def _check(self, graph: str, need: int, advice: str) -> None:
+    def _check(self, graph: str, need: int, *, picture: bool = False) -> None:
         if self._budget is not None and need > self._budget:
-            size = " for a picture of this size" if "picture" in advice else ""
+            size, smaller = (" for a picture of this size", ", or take a smaller picture") if picture else ("", "")
             raise MemoryBudgetError(
                 f"max_memory is {format_size(self._budget)}, graph {graph} alone needs about {-(-need // _MIB)} MiB"
-                f"{size}; {advice}"
+                f"{size}; give more{smaller}"
             )
 
     def _make_room(self, call: PooledCall) -> None:

@@ -1,1 +1,1 @@
-"""Trains a small DoSSR from scratch, the demo model that ships. In: pictures. Out: a checkpoint, and its figures."""
+"""Trains a small DoSSR from scratch, the demo model. In: pictures. Out: a checkpoint, and its figures."""

@@ -1,4 +1,4 @@
-"""What the demo model is and how it is trained. Out: `Demo`, whose defaults are those of the shipped model's recipe."""
+"""What the demo model is and how it is trained. Out: `Demo`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Base:
     def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """One step down, gradients clipped."""
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         for group in optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], _LONGEST_GRADIENT)
         optimizer.step()

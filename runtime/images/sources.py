@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def _decode(file: Any, where: str) -> Picture:
             reason = f"because pyvips is not installed; {INSTALL}" if readable else "as PPM; pass a PNG or TIFF file"
             shallow = from_pil(image, where, is_file=True)
             notice = f"{where}: 16-bit color is read as 8-bit, {reason}"
-            return Picture(**{**vars(shallow), "notices": (*shallow.notices, notice)})
+            return dataclasses.replace(shallow, notices=(*shallow.notices, notice))
 
 
 @contextlib.contextmanager
