@@ -1,8 +1,9 @@
 """Real-ESRGAN's degradation. In: an original and a random generator. Out: the low-resolution picture.
 
 Two rounds of blur, resize, noise and JPEG, the second at about a quarter of the size, ending in the exact quarter with
-a sinc filter, before or after its JPEG. Source: arXiv:2107.10833, section 3; the ranges are milder than there, since a
-small network that meets only the worst learns to smooth everything.
+a sinc filter, before or after its JPEG. Source: arXiv:2107.10833, section 3; the ranges are milder than there, and a
+share of the pictures goes through one plain camera instead: a small network that meets only the worst learns to smooth
+everything.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ SECOND = Round(
 )
 _FIRST_CHANCE = 0.35
 """How often the first round goes beyond its blur."""
+_CAMERA_CHANCE = 0.4
+"""How often a picture goes through `_camera` instead of the two rounds."""
 
 
 def degrade(original: Tensor, rng: np.random.Generator, scale: int = 4) -> Tensor:
@@ -85,6 +88,8 @@ def degrade(original: Tensor, rng: np.random.Generator, scale: int = 4) -> Tenso
         [3,H/scale,W/scale] float32 in [0,1], on the 8-bit grid.
     """
     height, width = original.shape[1] // scale, original.shape[2] // scale
+    if rng.random() < _CAMERA_CHANCE:
+        return _eight_bits(_camera(original[None], height, width, rng))
     image = _blur(original[None], rng, FIRST)
     if rng.random() < _FIRST_CHANCE:
         image = _resize(image, original.shape[1], original.shape[2], rng, FIRST)
@@ -97,6 +102,19 @@ def degrade(original: Tensor, rng: np.random.Generator, scale: int = 4) -> Tenso
         image = _jpeg(_sinc(_fit(image, height, width, rng), rng, sharpen), rng, SECOND)
     else:
         image = _sinc(_fit(_jpeg(image, rng, SECOND), height, width, rng), rng, sharpen)
+    return _eight_bits(image)
+
+
+def _camera(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+    """What a lens, a sensor and their file do: even blur, areas averaged, noise, JPEG."""
+    sigma = rng.uniform(*FIRST.blur)
+    blurred = _filter(image, gaussian_kernel(2 * math.ceil(3 * sigma) + 1, (sigma, sigma), 0.0))
+    small = functional.interpolate(blurred, size=(height, width), mode="area")
+    return _jpeg(_noise(small, rng, SECOND), rng, SECOND)
+
+
+def _eight_bits(image: Tensor) -> Tensor:
+    """[1,3,H,W] as [3,H,W] on the 8-bit grid."""
     return (image[0].clamp(0, 1) * 255).round() / 255
 
 
