@@ -64,6 +64,8 @@ class Stage:
 class Losses:
     """Weights of the losses beside L1."""
 
+    structure: float = 0.1
+    """Of structural dissimilarity; RRDBNet."""
     kl: float = 1e-4
     """Of the posterior's divergence from a standard normal, mean over the latent."""
     latent_noise: float = 0.05

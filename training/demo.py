@@ -44,9 +44,9 @@ class Run:
     say: Callable[[str], None] = print
 
     def rrdbnet(self) -> nn.Module:
-        """RRDBNet by L1."""
+        """RRDBNet."""
         stage = self.demo.rrdbnet
-        task = Enlarge(create_rrdbnet(self.demo.architecture), stage, self._look(stage.crop))
+        task = Enlarge(create_rrdbnet(self.demo.architecture), stage, self._look(stage.crop), self.demo.losses)
         self._train("rrdbnet", task, stage, degraded=True)
         return task.network
 

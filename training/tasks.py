@@ -1,7 +1,8 @@
 """The stages' losses. In: batches of originals and degraded pictures. Out: steps of the optimizers.
 
-RRDBNet learns as Real-ESRNet does, by L1 alone; the autoencoder by L1 and a small divergence, then its decoder alone by
-local gradient energy and a patch discriminator as well; UNet and ControlNet by `training.objective`.
+RRDBNet learns by L1, as Real-ESRNet does, and a little structural similarity; the autoencoder by L1 and a small
+divergence, then its decoder alone by local gradient energy and a patch discriminator as well; UNet and ControlNet by
+`training.objective`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from training.objective import DomainShift
 
 _LONGEST_GRADIENT = 1.0
 _TEXTURE_WINDOW = 7
+_STRUCTURE_WINDOW = 7
 
 
 class Base:
@@ -58,14 +60,19 @@ class Base:
 class Enlarge(Base):
     """RRDBNet: the original from the degraded picture."""
 
+    def __init__(self, network: nn.Module, stage: Stage, look: Batch, losses: Losses) -> None:
+        super().__init__(network, stage, look)
+        self.losses = losses
+
     def step(self, batch: Batch) -> Mapping[str, Tensor]:
         """See `training.loop.Task`."""
         original, low = (self.put(tensor) for tensor in batch)
         with self.cast():
             enlarged = self.network(low)
-        loss = functional.l1_loss(enlarged.float(), original)
-        self.descend(loss, self.optimizers[0])
-        return {"l1": loss}
+        l1 = functional.l1_loss(enlarged.float(), original)
+        similarity = structural_similarity(enlarged.float(), original)
+        self.descend(l1 + self.losses.structure * (1 - similarity), self.optimizers[0])
+        return {"l1": l1, "ssim": similarity}
 
     def picture(self, network: nn.Module) -> Tensor:
         """Degraded, restored, original."""
@@ -200,6 +207,19 @@ class Denoise(Base):
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         x_t, predicted = self.predict(network, x0, degraded, timestep, noise)
         return rows(*(x[:, :3] / 6 + 0.5 for x in (x0_hat, self.shift.denoise(x_t, predicted, timestep), x0)))
+
+
+def structural_similarity(image: Tensor, original: Tensor) -> Tensor:
+    """Wang et al. 2004 with an even window: [B,3,H,W] in [0,1] to the mean over channels and places, at most 1."""
+
+    def mean(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, _STRUCTURE_WINDOW, stride=1)
+
+    mu_x, mu_y = mean(image), mean(original)
+    variances = mean(image**2) - mu_x**2 + mean(original**2) - mu_y**2
+    covariance = mean(image * original) - mu_x * mu_y
+    c1, c2 = 0.01**2, 0.03**2
+    return ((2 * mu_x * mu_y + c1) * (2 * covariance + c2) / ((mu_x**2 + mu_y**2 + c1) * (variances + c2))).mean()
 
 
 def local_energy(image: Tensor) -> Tensor:

@@ -16,13 +16,14 @@ from export.reference import Reference
 from export.source import open_source
 from training import demo
 from training.checkpoint import CONFIG, CONTEXT, WEIGHTS, save_checkpoint
-from training.config import ARCHITECTURE, Demo, Stage
+from training.config import ARCHITECTURE, Demo, Losses, Stage
 from training.data import Pairs
 from training.latents import LatentEncoder, draw_latent, measure_scale
 from training.loop import rate, train
+from training.measures import ssim
 from training.networks import Denoiser, Discriminator, create_rrdbnet, create_vae
 from training.objective import DomainShift
-from training.tasks import Enlarge, local_energy
+from training.tasks import Enlarge, local_energy, structural_similarity
 
 TINY = dataclasses.replace(
     ARCHITECTURE,
@@ -159,6 +160,17 @@ def test_local_energy_and_discriminator():
     assert Discriminator()(torch.rand(2, 3, 64, 48)).shape == (2, 1, 8, 6)
 
 
+def test_structural_similarity():
+    original = torch.nn.functional.interpolate(latents(2, seed=7)[:, :1].sigmoid(), size=(48, 48), mode="bicubic")
+    original = original.expand(-1, 3, -1, -1)  # grey, as the evaluation looks at the luma alone
+    noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(8))
+    assert float(structural_similarity(original, original)) == pytest.approx(1, abs=1e-6)
+    for strength in (0.01, 0.05, 0.2):
+        noisy = original + strength * noise[:, :1]
+        judged = np.mean([ssim(one.numpy(), other.numpy()) for one, other in zip(noisy, original, strict=True)])
+        assert float(structural_similarity(noisy, original)) == pytest.approx(judged, abs=0.1)
+
+
 class StoppedError(Exception):
     pass
 
@@ -171,7 +183,7 @@ def enlarge(steps, folder, stop_at=None):
     samples = TensorDataset(
         torch.rand(steps, 3, 32, 32, generator=generator), torch.rand(steps, 3, 8, 8, generator=generator)
     )
-    task = Enlarge(create_rrdbnet(TINY), stage, (torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)))
+    task = Enlarge(create_rrdbnet(TINY), stage, (torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)), Losses())
 
     def say(line):
         if stop_at is not None and f" {stop_at}/" in line:
