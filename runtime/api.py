@@ -37,7 +37,7 @@ def upscale(
         image: a path, the bytes of an image file, a PIL image, or a buffer or DLPack object, uint8 or uint16
             [h, w, 3 or 4].
         bundle: folder of an exported model; None: the one that the environment variable DOSSR_BUNDLE names, else the
-            demo model where one is installed.
+            demo model that ships.
         scale, steps, order, seed, noise, color_fix: see `Upscaler.__call__`.
         engine, device: see `Upscaler`.
 

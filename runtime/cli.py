@@ -32,7 +32,7 @@ def parser(prog: str = "python -m runtime") -> Parser:
     p.add_argument(
         "--bundle",
         type=Path,
-        help=f"folder of the exported model (default: ${BUNDLE_VARIABLE}, else the demo model where one is installed)",
+        help=f"folder of the exported model (default: ${BUNDLE_VARIABLE}, else the demo model that ships)",
     )
     p.add_argument(
         "--scale", type=float, default=4, help="of the result; other than 4 by a final resize (default: %(default)s)"
@@ -88,7 +88,10 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     depths = [_checked_depth(source, output, args) for source, output in zip(args.input, outputs, strict=True)]
     bundle = args.bundle or default_bundle()
     if bundle == DEMO_BUNDLE and not (args.quiet or args.json):
-        print("no --bundle: the small demo model is used; give a bundle of full-size weights", file=sys.stderr)
+        print(
+            "no --bundle: the small demo model that ships is used; give a bundle of full-size weights for full quality",
+            file=sys.stderr,
+        )
     options = [_key_value(option) for option in args.provider_option]
     with Upscaler(
         bundle,

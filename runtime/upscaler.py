@@ -44,7 +44,7 @@ class Upscaler:
 
     Args:
         bundle: the folder that `python -m export.build` wrote; None: the one that the environment variable DOSSR_BUNDLE
-            names, else the demo model where one is installed.
+            names, else the demo model that ships.
         engine: "auto", "onnxruntime" or "tensorrt".
         device: "auto", "cpu", "cuda", "cuda:N", or another device of the engine.
         threads: CPU threads of an engine call; None: as many as the process may use.

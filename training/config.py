@@ -64,15 +64,15 @@ class Stage:
 class Losses:
     """Weights of the losses beside L1."""
 
-    structure: float = 0.1
+    structure: float = 0.5
     """Of structural dissimilarity; RRDBNet."""
     kl: float = 1e-4
     """Of the posterior's divergence from a standard normal, mean over the latent."""
     latent_noise: float = 0.05
     """Noise that the decoder has to bear, relative to the latent's standard deviation."""
-    texture: float = 1.0
+    texture: float = 2.0
     """Of the difference of local gradient energy; decoder stage."""
-    adversarial: float = 0.03
+    adversarial: float = 0.06
     """Of the hinge loss against a patch discriminator; decoder stage."""
 
 

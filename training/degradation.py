@@ -72,7 +72,7 @@ SECOND = Round(
 )
 _FIRST_CHANCE = 0.35
 """How often the first round goes beyond its blur."""
-_CAMERA_CHANCE = 0.4
+_CAMERA_CHANCE = 0.5
 """How often a picture goes through `_camera` instead of the two rounds."""
 
 

@@ -34,7 +34,8 @@ def plot_losses(folder: Path) -> None:
     figure = figure_class()(figsize=(4 * max(1, len(names)), 3), layout="constrained")
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), place)
-        axes.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
+        logged = [line for line in lines if name in line]  # a run that went on may log more than at first
+        axes.plot([line["step"] for line in logged], [line[name] for line in logged], linewidth=1)
         axes.set(title=name, xlabel="step")
         axes.grid(visible=True, alpha=0.3)
     with atomic_path(folder / "loss.png") as path:

@@ -195,7 +195,7 @@ def test_what_is_not_a_bundle_stays(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 1, "error: CheckpointNotFoundError: no checkpoint was given"),
+        (["--context", "c"], 1, "error: CheckpointNotFoundError: --config and --context belong to a checkpoint"),
         (
             ["--checkpoint", "none.ckpt"],
             1,

@@ -252,9 +252,14 @@ def test_bad_input_is_one_line(bundle, photo, tmp_path, arguments, code, start):
     assert photo.read_bytes() == before
 
 
-def test_no_bundle(photo, tmp_path):
+def test_without_a_bundle_the_demo_model_restores(photo, tmp_path):
     done = run(photo, "-o", tmp_path / "out.png", environment={"DOSSR_BUNDLE": ""})
-    failed(done, 1, "error: BundleNotFoundError: no bundle was named")
+    assert done.returncode == 0, done.stderr
+    assert "no --bundle: the small demo model that ships is used" in done.stderr
+    assert (tmp_path / "out.png").exists()
+
+
+def test_no_bundle(photo, tmp_path):
     done = run(photo, "-o", tmp_path / "out.png", "--bundle", tmp_path)
     failed(done, 1, "error: BundleNotFoundError: no bundle at")
 
