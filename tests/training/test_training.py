@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import TensorDataset
 
 import solvers
@@ -23,6 +24,7 @@ from training.loop import rate, train
 from training.measures import ssim
 from training.networks import Denoiser, Discriminator, create_rrdbnet, create_vae
 from training.objective import DomainShift
+from training.plots import plot_losses
 from training.tasks import Enlarge, local_energy, structural_similarity
 
 TINY = dataclasses.replace(
@@ -206,6 +208,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
     assert steps == [50, 100]
     again = enlarge(120, tmp_path / "whole")  # finished: taken up, not trained
     assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+
+
+def test_a_run_that_went_on_with_more_to_log_is_drawn(tmp_path):
+    lines = [{"step": 50, "l1": 0.5}, {"step": 100, "l1": 0.4, "ssim": 0.6}]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    plot_losses(tmp_path)
+    with Image.open(tmp_path / "loss.png") as drawn:
+        assert drawn.size == (800, 300)
 
 
 def test_samples_depend_on_their_number_alone():
