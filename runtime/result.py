@@ -29,8 +29,13 @@ class Result:
     seed: int
     peak_memory: int
     """Bytes: the most that this process has held so far."""
+    engine: str = ""
+    """What made the picture: the engine, where it runs, and the bundle's name."""
+    guard_hits: tuple[str, ...] = ()
+    """What was wrong on the engines that were tried before, and where; empty where the asked one made the picture."""
     notices: tuple[str, ...] = ()
-    """What of the input is not in the result, a sentence each (frames left out, a profile that does not fit)."""
+    """What of the input is not in the result (frames left out, a profile that does not fit), and that a picture was
+    made again; a sentence each."""
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     """The input's `icc_profile` and `exif`, where they fit the result; the EXIF's orientation is applied and gone."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engines.errors import NonFiniteError
+from runtime.guard import check_start, check_step
 from runtime.kernels import Tensor, solver_step, start
 from runtime.noise import NoiseSource
 from solvers import Plan
@@ -41,13 +41,12 @@ def start_latent(
     """x0_hat = mean + std z' (the posterior is sampled), then x = c_hat x0_hat + c_z z.
 
     Raises:
-        NonFiniteError: the encoder gave NaN or infinity.
+        GuardError: the encoder gave NaN, infinity or values out of range.
     """
     noise.fill(state.noise_posterior)
     noise.fill(state.noise)
     c_hat, c_z = plan.start
-    finite = start(state.latent, state.x0_hat, mean, std, state.noise_posterior, state.noise, c_hat, c_z)
-    _check_finite(finite, "encode")
+    check_start(start(state.latent, state.x0_hat, mean, std, state.noise_posterior, state.noise, c_hat, c_z))
     observer.record("x0_hat", state.x0_hat)
     observer.record("latents", state.latent)
 
@@ -71,7 +70,7 @@ def sample(
         on_step: called with the number of steps done.
 
     Raises:
-        NonFiniteError: a step gave NaN or infinity.
+        GuardError: a step gave NaN, infinity or values out of range.
     """
     a, b, c = state.predictions
     rings = ((a, b, c), (c, a, b), (b, c, a))  # newest first: each step writes over the oldest
@@ -81,7 +80,7 @@ def sample(
         for call in denoise:
             call()
         noise.fill(state.noise)
-        finite = solver_step(
+        largest = solver_step(
             state.latent,
             state.output,
             state.x0_hat,
@@ -95,13 +94,8 @@ def sample(
             step.c_p,
             step.c_z,
         )
-        _check_finite(finite, f"denoise, step {i + 1} (timestep {step.timestep:g})")
+        check_step(largest, i + 1, step)
         observer.record("eps", state.output)
         observer.record("pred_x0", ring[0])
         observer.record("latents", state.latent)
         on_step(i + 1)
-
-
-def _check_finite(finite: bool, stage: str) -> None:
-    if not finite:
-        raise NonFiniteError(f"{stage} gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint")

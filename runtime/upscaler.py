@@ -15,19 +15,19 @@ import solvers
 from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
-from engines.errors import EngineError, NonFiniteError, SettingsError
-from engines.graphs import UPSCALE, VAE_FACTOR
+from engines.errors import EngineError, SettingsError
+from engines.graphs import UPSCALE
 from engines.memory import parse_size
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
-from runtime.engine_pool import EnginePool
+from runtime.fallback import AUTO, Made, OpenWay, Ways
+from runtime.guard import check_picture
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
 from runtime.result import Clock, Result, peak_memory
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
-from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
 
 MAX_SCALE = 16.0
 MAX_THREADS = 1024
@@ -52,11 +52,15 @@ class Upscaler:
         max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
             closed when the budget asks, by estimates for the full-size model on a CPU. None: every engine is opened
             now and stays open.
+        fallback: what makes a picture again, from its beginning and of the same noise, when a stage gave NaN, infinity
+            or values out of range (`runtime.guard`). "auto": the CPU in float32, where that is another engine than the
+            asked one; a path: besides, that bundle of the same checkpoint (of --precision fp32, say); "none": nothing,
+            such a picture is an error. Opened when it is needed, within `max_memory`.
 
     Raises:
-        BundleError: the bundle is missing, damaged or too new.
+        BundleError: the bundle, or the one that `fallback` names, is missing, damaged or too new.
         EngineError: the engine is missing or refuses a graph.
-        SettingsError: an unknown engine.
+        SettingsError: an unknown engine, or a fallback that cannot be one.
         MemoryBudgetError: an engine alone takes more than `max_memory`.
     """
 
@@ -69,6 +73,7 @@ class Upscaler:
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         max_memory: int | str | None = None,
+        fallback: str | Path = AUTO,
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
@@ -83,10 +88,8 @@ class Upscaler:
         opened = open_bundle(bundle)
         self._lock = threading.Lock()
         self._manifest = opened.manifest
-        self._workspace: tuple[tuple[int, int], Workspace] | None = None
         self._closed = False
-        self._padding_told = False
-        self._pool = EnginePool(backend, opened, settings, budget)
+        self._ways = Ways(opened, backend, settings, budget, fallback)
 
     @property
     def manifest(self) -> Manifest:
@@ -95,8 +98,13 @@ class Upscaler:
 
     @property
     def description(self) -> str:
-        """The engine and where it runs, for people."""
-        return "closed" if self._closed else self._pool.description
+        """The asked engine, where it runs and the bundle, for people."""
+        return "closed" if self._closed else self._ways.asked.description
+
+    @property
+    def guard_hits(self) -> dict[str, int]:
+        """By engine, how many pictures had wrong values there so far."""
+        return dict(self._ways.guard_hits)
 
     def __call__(
         self,
@@ -129,7 +137,8 @@ class Upscaler:
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
-            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler.
+            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler. Begins
+                anew where the picture is made again.
 
         Returns:
             The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
@@ -139,11 +148,11 @@ class Upscaler:
             ImageError: the picture cannot be read, or is too large for the bundle.
             MemoryBudgetError: at this size a graph takes more than `max_memory`.
             EngineError: the engine failed, or the Upscaler is closed.
-            NonFiniteError: a stage produced NaN or infinity.
+            GuardError: NaN, infinity or values out of range, on every engine that was allowed.
         """
         chosen = self._plan(steps, order, plan, force_plan)
         fix = color_fix_named(color_fix)
-        source = noise_source(noise, seed)
+        noise_source(noise, seed)  # refused before any work
         check_scale(scale)
         check_depth(bit_depth)
         if trace is not None and not isinstance(trace, Trace):
@@ -156,8 +165,10 @@ class Upscaler:
             picture = load_picture(image)
         for notice in picture.notices:
             _log.warning("%s", notice)
-        with self._lock:
-            ws = self._workspace_for(picture)
+
+        def restore(way: OpenWay) -> Tensor:
+            ws = way.workspace(picture.width, picture.height)
+            source = noise_source(noise, seed)  # from its first draw, also where the picture is made again
             with clock.time("preprocess"):
                 image_to_planar(picture.pixels, ws.low_res)
                 ws.run("preprocess")
@@ -182,19 +193,24 @@ class Upscaler:
             with clock.time("finish"):
                 shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
                 pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
-                if not planar_to_image(ws.decoded, pixels):
-                    raise NonFiniteError(
-                        "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
-                    )
+                check_picture(planar_to_image(ws.decoded, pixels))
+            return pixels
+
+        with self._lock:
+            if self._closed:
+                raise EngineError("this Upscaler is closed; open another one")
+            made = self._ways.first_right(restore, observer.clear)
         with clock.time("finish"):
-            finished = finish_picture(pixels, picture, result_size(picture, scale))
+            finished = finish_picture(made.picture, picture, result_size(picture, scale))
         return Result(
             image=finished.image,
             pixels=finished.pixels,
             timings=clock.timings(),
             seed=seed,
             peak_memory=peak_memory(),
-            notices=picture.notices,
+            engine=made.engine,
+            guard_hits=made.guard_hits,
+            notices=(*picture.notices, *_made_again(made)),
             metadata=picture.metadata,
         )
 
@@ -227,30 +243,11 @@ class Upscaler:
             )
         return plan
 
-    def _workspace_for(self, picture: Picture) -> Workspace:
-        if self._closed:
-            raise EngineError("this Upscaler is closed; open another one")
-        size = latent_size(self._manifest, picture.width, picture.height)
-        if size != latent_size_needed(picture.width, picture.height) and not self._padding_told:
-            self._padding_told = True
-            _log.warning(
-                "the bundle has one shape, so smaller pictures are padded to %dx%d; they differ slightly from those of "
-                "a bundle without --static",
-                size[1] * VAE_FACTOR // UPSCALE,
-                size[0] * VAE_FACTOR // UPSCALE,
-            )
-        if self._workspace is None or self._workspace[0] != size:
-            self._workspace = None  # free the old buffers before the new ones are made
-            self._pool.unbind()
-            self._workspace = (size, make_workspace(self._manifest, self._pool, size))
-        return self._workspace[1]
-
     def close(self) -> None:
         """Frees the engines and buffers, after the call that is running. Closing twice is allowed."""
         with self._lock:
             self._closed = True
-            self._workspace = None
-            self._pool.close()
+            self._ways.close()
 
     def __enter__(self) -> Upscaler:
         return self
@@ -259,6 +256,10 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _made_again(made: Made[Tensor]) -> list[str]:
+    return [f"{'; '.join(made.guard_hits)}; made again on {made.engine}"] if made.guard_hits else []
 
 
 def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -65,7 +65,7 @@ def test_the_picture_does_not_depend_on_the_budget(bundle, engines):
     with runtime.Upscaler(bundle, device="cpu", max_memory=budget(engines)) as upscaler:
         for _ in range(2):
             np.testing.assert_array_equal(np.asarray(memoryview(upscaler(PHOTO).image)), expected)
-            assert len(upscaler._pool.open_graphs) == engines
+            assert len(upscaler._ways.asked.pool.open_graphs) == engines
         assert "onnxruntime" in upscaler.description
 
 
@@ -108,7 +108,7 @@ def test_a_picture_beyond_the_budget_is_refused(bundle):
         large = np.zeros((1024, 1024, 3), np.uint8)
         with pytest.raises(MemoryBudgetError, match="for a picture of this size"):
             upscaler(large)
-        assert not upscaler._pool._bound  # no buffers of either size are kept
+        assert not upscaler._ways.asked.pool._bound  # no buffers of either size are kept
         assert upscaler(PHOTO).image.shape == (64, 64, 3)
 
 
