@@ -23,23 +23,23 @@ PHOTO = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
 PIXELS = 8 * 8
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """Graphs with files that are as large as weights, and empty."""
-    folder = write_tiny_bundle(tmp_path_factory.mktemp("pool") / "bundle")
+def padded(folder):
+    """Gives every graph of the bundle a file that is as large as weights, and empty."""
     manifest = open_bundle(folder).manifest
-    padding = folder / "onnx" / "preprocess" / "padding.bin"
-    padding.touch()
-    os.truncate(padding, WEIGHTS)
-    digest = sha256_file(padding)
-    files = dict(manifest.files)
+    files, digest = dict(manifest.files), None
     for graph in manifest.graphs:
         path = folder / "onnx" / graph / "padding.bin"
         path.touch()
         os.truncate(path, WEIGHTS)
+        digest = digest or sha256_file(path)
         files[f"onnx/{graph}/padding.bin"] = FileRecord(sha256=digest, size=WEIGHTS)
     dataclasses.replace(manifest, files=files).write(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return padded(write_tiny_bundle(tmp_path_factory.mktemp("pool") / "bundle"))
 
 
 def budget(engines):
