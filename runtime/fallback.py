@@ -104,6 +104,11 @@ class Made(Generic[_Picture]):
     guard_hits: tuple[str, ...]
     """What was wrong on the ways before, and where."""
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The sentence for a picture that was made again."""
+        return (f"{'; '.join(self.guard_hits)}; made again on {self.engine}",) if self.guard_hits else ()
+
 
 class Ways:
     """The ways of one Upscaler. Not for two threads at once.

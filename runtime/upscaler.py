@@ -20,7 +20,7 @@ from engines.graphs import UPSCALE
 from engines.memory import parse_size
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
-from runtime.fallback import AUTO, Made, OpenWay, Ways
+from runtime.fallback import AUTO, OpenWay, Ways
 from runtime.guard import check_picture
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
@@ -210,7 +210,7 @@ class Upscaler:
             peak_memory=peak_memory(),
             engine=made.engine,
             guard_hits=made.guard_hits,
-            notices=(*picture.notices, *_made_again(made)),
+            notices=(*picture.notices, *made.notices),
             metadata=picture.metadata,
         )
 
@@ -256,10 +256,6 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _made_again(made: Made[Tensor]) -> list[str]:
-    return [f"{'; '.join(made.guard_hits)}; made again on {made.engine}"] if made.guard_hits else []
 
 
 def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
