@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.clock import Span
 from runtime.images import save_picture
 from runtime.kernels import Tensor
 
@@ -29,6 +28,8 @@ class Result:
     seed: int
     peak_memory: int
     """Bytes: the most that this process has held so far."""
+    spans: tuple[Span, ...] = ()
+    """Where `timings["total"]` went, in finer pieces; what no span covers was spent between them."""
     notices: tuple[str, ...] = ()
     """What of the input is not in the result, a sentence each (frames left out, a profile that does not fit)."""
     metadata: Mapping[str, bytes] = field(default_factory=dict)
@@ -65,25 +66,6 @@ class Result:
             bit_depth=bit_depth,
             overwrite=overwrite,
         )
-
-
-class Clock:
-    """Seconds by stage, and the time since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Adds the block's seconds to the stage's."""
-        begin = time.perf_counter()
-        yield
-        self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - begin
-
-    def timings(self) -> dict[str, float]:
-        """Seconds by stage so far, and `total`."""
-        return self._stages | {"total": time.perf_counter() - self._start}
 
 
 def peak_memory() -> int:

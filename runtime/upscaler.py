@@ -18,13 +18,14 @@ from engines.bundle import Manifest, open_bundle
 from engines.errors import EngineError, NonFiniteError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import parse_size
+from runtime.clock import Clock
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
 from runtime.engine_pool import EnginePool
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
-from runtime.result import Clock, Result, peak_memory
+from runtime.result import Result, peak_memory
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
 from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
@@ -141,7 +142,9 @@ class Upscaler:
             EngineError: the engine failed, or the Upscaler is closed.
             NonFiniteError: a stage produced NaN or infinity.
         """
-        chosen = self._plan(steps, order, plan, force_plan)
+        clock = Clock()
+        with clock.span("plan"):
+            chosen = self._plan(steps, order, plan, force_plan)
         fix = color_fix_named(color_fix)
         source = noise_source(noise, seed)
         check_scale(scale)
@@ -150,48 +153,55 @@ class Upscaler:
             raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
         report = on_progress or (lambda _stage, _done, _total: None)
-        clock = Clock()
         total = len(chosen.steps)
-        with clock.time("load"):
+        with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
         for notice in picture.notices:
             _log.warning("%s", notice)
         with self._lock:
-            ws = self._workspace_for(picture)
+            with clock.span("bind"):
+                ws = self._workspace_for(picture)
             with clock.time("preprocess"):
-                image_to_planar(picture.pixels, ws.low_res)
-                ws.run("preprocess")
+                with clock.span("convert"):
+                    image_to_planar(picture.pixels, ws.low_res)
+                with clock.span("preprocess"):
+                    ws.run("preprocess")
             report("encode", 0, total)
             with clock.time("encode"):
-                ws.run("encode")
-                ws.run("condition")
+                with clock.span("encode"):
+                    ws.run("encode")
+                with clock.span("condition"):
+                    ws.run("condition")
             for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
                 observer.record(name, getattr(ws, name))
             report("denoise", 0, total)
             with clock.time("denoise"):
-                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer)
-                sample(chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total))
+                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer, clock)
+                sample(
+                    chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total), clock
+                )
             report("decode", total, total)
-            with clock.time("decode"):
+            with clock.time("decode"), clock.span("decode"):
                 ws.run("decode")
             observer.record("decoded", ws.decoded)
-            with clock.time("color_fix"):
+            with clock.time("color_fix"), clock.span("color_fix"):
                 if fix is not None:
                     fix(ws.decoded, ws.preprocessed)
                     observer.record("colorfixed", ws.decoded)
-            with clock.time("finish"):
+            with clock.time("finish"), clock.span("convert"):
                 shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
                 pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
                 if not planar_to_image(ws.decoded, pixels):
                     raise NonFiniteError(
                         "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
                     )
-        with clock.time("finish"):
+        with clock.time("finish"), clock.span("finish"):
             finished = finish_picture(pixels, picture, result_size(picture, scale))
         return Result(
             image=finished.image,
             pixels=finished.pixels,
             timings=clock.timings(),
+            spans=clock.spans,
             seed=seed,
             peak_memory=peak_memory(),
             notices=picture.notices,
