@@ -17,7 +17,7 @@ from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import EngineError, NonFiniteError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
-from engines.memory import parse_size
+from engines.memory import parse_size, peak_memory
 from runtime.clock import Clock
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
@@ -25,7 +25,8 @@ from runtime.engine_pool import EnginePool
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
-from runtime.result import Result, peak_memory
+from runtime.plans import bundle_plan
+from runtime.result import Result
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
 from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
@@ -209,27 +210,13 @@ class Upscaler:
         )
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
-        default, schedule = self._manifest.plan, self._manifest.schedule
         if plan is None:
-            try:
-                return solvers.plan(
-                    default.solver,
-                    steps=default.steps if steps is None else steps,
-                    order=default.order if order is None else order,
-                    prediction=self._manifest.prediction,
-                    t1=schedule.t1,
-                    shifting=schedule.shifting,
-                    train_timesteps=schedule.train_timesteps,
-                    beta_start=schedule.beta_start,
-                    beta_end=schedule.beta_end,
-                )
-            except solvers.PlanError as error:
-                raise SettingsError(str(error)) from error
+            return bundle_plan(self._manifest, steps, order)
         if steps is not None or order is not None:
             raise SettingsError("steps and order belong to the plan; give either a plan or them")
         if not isinstance(plan, solvers.Plan):
             raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
-        trained = (schedule.t1, self._manifest.prediction)
+        trained = (self._manifest.schedule.t1, self._manifest.prediction)
         if (plan.t1, plan.prediction) != trained and not force:
             raise SettingsError(
                 f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
