@@ -26,7 +26,7 @@ from runtime.bench.cold import Cold, first_picture
 from runtime.bench.machine import gpus, machine, processor
 from runtime.bench.measure import Bench, Case, Run, measured
 from runtime.bench.page import page
-from runtime.bench.peers import PEERS, Peers, PeerTask
+from runtime.bench.peers import PEERS, Peers, PeerTask, peers_named
 from runtime.bench.photo import picture_file
 from runtime.bench.report import SCHEMA, case_report, cold_report, peer_report
 from runtime.bench.table import lines
@@ -133,19 +133,20 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         photo.write_bytes(picture_file(cases[0].width, cases[0].height))
         upscaler = stack.enter_context(Upscaler(**options))
         engine = upscaler.description
+        device = "cuda" if "CUDAExecutionProvider" in engine or engine.startswith("tensorrt") else "cpu"
         task = PeerTask(
             bundle=folder,
             checkpoint=args.checkpoint,
             config=args.config,
             context=args.context,
-            device="cuda" if "CUDA" in engine or "tensorrt" in engine else "cpu",
+            device=device,
             threads=args.threads or usable_cores(),
             plan=plans[0],
             seed=args.seed,
             photo=photo,
             demo=folder == DEMO_BUNDLE,
         )
-        names = PEERS if "all" in args.against else tuple(dict.fromkeys(args.against))
+        names = peers_named(args.against, device)
         if names:
             say(f"opening {', '.join(names)}")
         peers = stack.enter_context(Peers(names, task, place))

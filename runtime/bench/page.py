@@ -24,7 +24,7 @@ h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 6px}p{margin:6p
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--soft)}
-td.words{white-space:normal;text-align:left}
+td.words,.first td:first-child{white-space:normal;text-align:left}
 svg{width:100%;height:auto;display:block;background:var(--panel);border-radius:8px;margin:8px 0}
 text{font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--ink)}text.tick{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--line)}.ceiling{stroke:var(--ink);stroke-width:2;fill:none}.median{stroke:var(--ink);stroke-width:2}
@@ -142,7 +142,7 @@ def _peers(report: dict[str, Any]) -> str:
         return failed or _soft("Nobody was asked for (--against).")
     head = ["peer", "p50", "ratio", "between", "preprocess", "encode", "denoise", "decode", "load", "peak", "pictures"]
     words = "Ratios are our time over theirs, taken within the rounds of this run: below 1 we are faster."
-    return _table(head, rows) + _soft(words) + failed
+    return f'<div class="first">{_table(head, rows)}</div>' + _soft(words) + failed
 
 
 def _roofline(report: dict[str, Any]) -> str:

@@ -24,6 +24,14 @@ from solvers import Plan
 
 PEERS = ("eager", "eager-half", "eager-channels-last", "compile", "compile-half", "onnxruntime", "openvino")
 """What `--against` takes."""
+_NOT_ALL = {"cpu": ("eager-half", "compile-half"), "cuda": ("openvino",)}
+"""What "all" leaves out: PyTorch computes halves on a CPU some 25 times more slowly than floats; OpenVINO has no CUDA."""
+
+
+def peers_named(names: Sequence[str], device: str) -> tuple[str, ...]:
+    """Each name once; "all" is every peer that makes sense on the device, "cpu" or "cuda"."""
+    every = [name for name in PEERS if name not in _NOT_ALL[device]]
+    return tuple(dict.fromkeys(peer for name in names for peer in (every if name == "all" else [name])))
 
 
 class PeerError(DossrError):

@@ -116,5 +116,7 @@ def against(cases: Sequence[dict[str, Any]], pixels: bool) -> str:
         name = f"{c['width']}x{c['height']}" if pixels else f"{c['steps']} steps"
         plot.line(x.at(value), y.at(p["low"]), x.at(value), y.at(p["high"]), "engine reach", name)
         plot.dot(x.at(value), y.at(p["p50"]), "engine", f"{name}: {seconds(p['p50'])}")
-        plot.text(x.at(value) + 8, y.at(p["p50"]) + 10, f"{name}, {seconds(p['p50'])}")
+        room = x.at(value) + 110 < WIDTH
+        side = (x.at(value) + 8, y.at(p["p50"]) + 10) if room else (x.at(value) - 8, y.at(p["p50"]) - 8)
+        plot.text(*side, f"{name}, {seconds(p['p50'])}", "start" if room else "end")
     return plot.svg()

@@ -32,10 +32,12 @@ class Axis:
         return self.start + part * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers: powers of ten, or four to nine even steps."""
+        """Round numbers: powers of ten (with their double and fivefold, where they are few), or four to nine even steps."""
         if self.log:
-            low, high = math.ceil(math.log10(self.least) - 1e-9), math.floor(math.log10(self.most) + 1e-9)
-            return [10.0**power for power in range(low, high + 1)]
+            powers = range(math.floor(math.log10(self.least)), math.ceil(math.log10(self.most)) + 1)
+            few = self.most / self.least < 1e3
+            found = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if few else (1,))]
+            return [tick for tick in found if self.least <= tick <= self.most]
         step = 10.0 ** math.floor(math.log10((self.most - self.least) / 4))
         step *= next(factor for factor in (5, 2, 1) if (self.most - self.least) / (step * factor) >= 4)
         first = math.ceil(self.least / step - 1e-9)

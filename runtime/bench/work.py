@@ -284,8 +284,12 @@ def _convolution_flops(inputs: _Inputs, outputs: _Inputs) -> int:
 
 
 def _product_flops(inputs: _Inputs, outputs: _Inputs) -> int:
-    """Gemm's first input may be transposed: its size over the output's rows is the inner side."""
-    return 2 * math.prod(inputs[0].shape) * outputs[0].shape[-1]
+    return 2 * math.prod(outputs[0].shape) * inputs[0].shape[-1]
+
+
+def _gemm_flops(inputs: _Inputs, outputs: _Inputs) -> int:
+    """Its first input may be transposed, so that the inner side is its size over the output's rows."""
+    return 2 * math.prod(inputs[0].shape) * outputs[0].shape[1]
 
 
 def _attention_flops(inputs: _Inputs, outputs: _Inputs) -> int:
@@ -320,7 +324,7 @@ _VIEWS = frozenset({"Identity", "Shape", "Squeeze", "Unsqueeze", "Reshape"})
 _FLOPS: dict[str, Callable[[_Inputs, _Inputs], int]] = {
     "Conv": _convolution_flops,
     "MatMul": _product_flops,
-    "Gemm": _product_flops,
+    "Gemm": _gemm_flops,
     "Attention": _attention_flops,
     "com.microsoft:MultiHeadAttention": _attention_flops,
 }
