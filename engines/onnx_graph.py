@@ -1,4 +1,4 @@
-"""The structure of an ONNX file, read without the onnx package. In: a model file. Out: nodes, shapes and small constants.
+"""The structure of an ONNX file, read without the onnx package. In: a model file. Out: nodes, shapes, small constants.
 
 Weights are not read: of them only shape and type are kept. Source: onnx.proto, field numbers below.
 """

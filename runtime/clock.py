@@ -16,8 +16,8 @@ class Span(NamedTuple):
     """One piece of work. Spans of a call do not overlap; what lies between them is the host's."""
 
     name: str
-    """plan, load, bind (buffers of a new size), convert, preprocess, encode, condition, noise, start, denoise, solver, decode,
-    color_fix, finish."""
+    """plan, load, bind (buffers of a new size), convert, preprocess, encode, condition, noise, start, denoise, solver,
+    decode, color_fix, finish."""
     start: int
     """Nanoseconds since the call began."""
     end: int

@@ -1,4 +1,4 @@
-"""The other end of `runtime.bench.peers`. In: one JSON line, the task, then a line for each turn. Out: a JSON line each.
+"""The other end of `runtime.bench.peers`. In: a JSON line, the task, then a line for each turn. Out: a JSON line each.
 
     {"peer": "eager", "setup": {...}, "plan": {...}, "seed": 42, "photo": FILE, "result": FILE}
 

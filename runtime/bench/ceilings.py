@@ -1,8 +1,8 @@
 """What the machine can do at most. In: a device. Out: operations and bytes a second, measured now.
 
-Arithmetic: the fastest of a large matrix product and a large convolution, on ONNX Runtime and the device that is
-benched (`runtime.bench.probe_graphs`). Memory: a large copy, bytes read and written both counted; on a CPU by memmove in
-as many threads as an engine may use, elsewhere by ONNX Runtime on the device.
+Arithmetic: the faster of a large matrix product and a large convolution, on ONNX Runtime and the device that is benched
+(`runtime.bench.probe_graphs`). Memory: a large copy, bytes read and written both counted; on a CPU by memmove in the
+threads that an engine may use, elsewhere by ONNX Runtime on the device.
 """
 
 from __future__ import annotations

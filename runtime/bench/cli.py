@@ -74,6 +74,8 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime.bench") -> int
     args = parser(prog).parse_args(arguments)
     if args.runs < 1:
         raise SettingsError(f"--runs must be 1 or more, not {args.runs}")
+    if args.json and args.html and args.json.resolve() == args.html.resolve():
+        raise SettingsError(f"two reports would both be written to {args.json}; give them different names")
     for path in filter(None, (args.json, args.html)):
         check_writable(path)
         if path.exists() and not args.overwrite:

@@ -56,8 +56,8 @@ def first_picture(options: dict[str, Any], case: Case) -> Cold:
 
 def main(task: dict[str, Any]) -> int:
     """The process's own work."""
-    from runtime.bench.photo import picture_file
     from engines.memory import peak_memory
+    from runtime.bench.photo import picture_file
     from runtime.upscaler import Upscaler
 
     case = Case(**task["case"])

@@ -1,4 +1,4 @@
-"""What a report says about the machine. In: this machine. Out: processor, GPU, clocks and versions; None where unknown."""
+"""What a report says about the machine. In: this machine. Out: processor, GPU, clocks, versions; None if unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restores pictures and takes their times. In: an Upscaler and a case. Out: `Run`s, and `Stage`s summed up from them."""
+"""Restores pictures and takes their times. In: an Upscaler and a case. Out: `Run`s, and `Measured`, their sum."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--soft)}
 td.words,.first td:first-child{white-space:normal;text-align:left}
 svg{width:100%;height:auto;display:block;background:var(--panel);border-radius:8px;margin:8px 0}
-text{font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--ink)}text.tick{fill:var(--soft);font-size:11px}
+text{font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--ink)}
+text.tick{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--line)}.ceiling{stroke:var(--ink);stroke-width:2;fill:none}.median{stroke:var(--ink);stroke-width:2}
 .engine{fill:var(--engine);stroke:var(--engine)}.own{fill:var(--own);stroke:var(--own)}
 .apart{fill:var(--apart);stroke:var(--apart)}rect.engine,rect.own,rect.apart{stroke:none}
@@ -48,8 +49,14 @@ def page(report: dict[str, Any]) -> str:
         ("Every picture", distribution(report) + _cases(report)),
         ("Against other ways to run it", _peers(report)),
         ("Under the machine's ceilings", _roofline(report)),
-        ("Latency against size", against(report["cases"], True) or _soft("One size was measured (--sizes takes more).")),
-        ("Latency against steps", against(report["cases"], False) or _soft("One number of steps (--steps takes more).")),
+        (
+            "Latency against size",
+            against(report["cases"], True) or _soft("One size was measured (--sizes takes more)."),
+        ),
+        (
+            "Latency against steps",
+            against(report["cases"], False) or _soft("One number of steps (--steps takes more)."),
+        ),
         ("Latency against batch", _soft("This version restores one picture at a time, so there is nothing to plot.")),
         ("The machine", _machine(report)),
     ]
@@ -76,16 +83,18 @@ def _head(report: dict[str, Any]) -> str:
     }
     if cold["gpu_memory"]:
         figures["GPU memory"] = format_size(cold["gpu_memory"])
-    boxes = "".join(f'<div><b>{escape(value)}</b><span class="soft">{name}</span></div>' for name, value in figures.items())
+    boxes = "".join(
+        f'<div><b>{escape(value)}</b><span class="soft">{name}</span></div>' for name, value in figures.items()
+    )
     bundle = report["bundle"]
     return (
         "<h1>dossr bench</h1>"
         f"<p>{case['width']}x{case['height']} enlarged four times in {case['steps']} steps, order {report['order']}. "
         f"Bundle {escape(bundle['folder'])}, {bundle['precision']}. {escape(report['engine'])}, {report['threads']} "
-        f'threads.</p><p class="soft">{escape(report["date"])}. {picture["count"]} pictures in {report["rounds"]} rounds. '
-        f"The median lies between {seconds(picture['low'])} and {seconds(picture['high'])}: its 95 % interval, widened to "
-        'the medians of the rounds. Load, first picture and memory are those of fresh processes.</p><div class="figures">'
-        f"{boxes}</div>"
+        f'threads.</p><p class="soft">{escape(report["date"])}. {picture["count"]} pictures. '
+        f"Median between {seconds(picture['low'])} and {seconds(picture['high'])}: its 95 % interval, widened "
+        "to the medians of the rounds. Load, first picture and memory are those of fresh processes.</p>"
+        f'<div class="figures">{boxes}</div>'
     )
 
 
@@ -96,7 +105,11 @@ def _stages(case: dict[str, Any]) -> str:
         share = "apart" if stage["apart"] else f"{stage['share']:.2%}"
         work = [""] * 4
         if "flops" in stage:
-            work = [f"{stage['flops'] / 1e9:,.1f}", f"{stage['least_bytes'] / 1e6:,.0f}", rate(stage["flops_per_second"])]
+            work = [
+                f"{stage['flops'] / 1e9:,.1f}",
+                f"{stage['least_bytes'] / 1e6:,.0f}",
+                rate(stage["flops_per_second"]),
+            ]
             work.append(f"{stage['of_ceiling']:.0%}")
         rows.append([stage["name"], str(stage["calls"]), *times, share, *work])
     head = ["stage", "calls", "p50", "p90", "p99", "share", "GFLOP", "least MB", "FLOP/s", "of ceiling"]
@@ -105,8 +118,8 @@ def _stages(case: dict[str, Any]) -> str:
         _table(head, rows)
         + uncounted
         + _soft(
-            f"Spans cover {case['coverage']:.2%} of the call in the worst run. GFLOP are two for each multiply-add of the "
-            "exported graphs; of ceiling is the least time that the measured ceilings allow over the time taken."
+            f"Spans cover {case['coverage']:.2%} of the call in the worst run. GFLOP are two for each multiply-add of "
+            "the exported graphs; of ceiling is the least time that the measured ceilings allow over the time taken."
         )
     )
 
@@ -149,8 +162,8 @@ def _roofline(report: dict[str, Any]) -> str:
     c = report["ceilings"]
     words = (
         f"Ceilings measured before the run, {c['precision']}: matrix product {rate(c['product'])}FLOP/s, convolution "
-        f"{rate(c['convolution'])}FLOP/s, copy {rate(c['copy'])}B/s read and written ({c['how']}). Each stage lies between "
-        "the bytes of every operator (hollow) and the least bytes, weights and ends once (full)."
+        f"{rate(c['convolution'])}FLOP/s, copy {rate(c['copy'])}B/s read and written ({c['how']}). Each stage lies "
+        "between the bytes of every operator (hollow) and the least bytes, weights and ends once (full)."
     )
     return roofline(report) + _soft(words)
 
@@ -159,7 +172,9 @@ def _machine(report: dict[str, Any]) -> str:
     machine = report["machine"]
     facts = [*machine["processor"].items(), *machine["system"].items()]
     facts += [(f"GPU: {name}", value) for gpu in machine["gpus"] for name, value in gpu.items()]
-    facts += [(f"GPU after: {name}", gpu[name]) for gpu in machine["gpus after"] for name in ("SM clock", "temperature")]
+    facts += [
+        (f"GPU after: {name}", gpu[name]) for gpu in machine["gpus after"] for name in ("SM clock", "temperature")
+    ]
     facts += [(f"version: {name}", value) for name, value in machine["versions"].items()]
     facts += [("checkpoint", report["bundle"]["checkpoint"].get("file")), ("command", " ".join(report["command"]))]
     rows = "".join(

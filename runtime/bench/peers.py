@@ -25,7 +25,7 @@ from solvers import Plan
 PEERS = ("eager", "eager-half", "eager-channels-last", "compile", "compile-half", "onnxruntime", "openvino")
 """What `--against` takes."""
 _NOT_ALL = {"cpu": ("eager-half", "compile-half"), "cuda": ("openvino",)}
-"""What "all" leaves out: PyTorch computes halves on a CPU some 25 times more slowly than floats; OpenVINO has no CUDA."""
+"""What "all" leaves out: on a CPU PyTorch computes halves some 25 times more slowly; OpenVINO has no CUDA."""
 
 
 def peers_named(names: Sequence[str], device: str) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Peer:
     """Answers: seconds, timings, peak_memory, gpu_memory."""
 
     def __post_init__(self) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process; a pipe would fill
         self._process = subprocess.Popen(
             [sys.executable, "-m", "export.peers"],
             stdin=subprocess.PIPE,
@@ -116,7 +116,7 @@ class Peer:
         except BrokenPipeError:
             pass
         if not answer:
-            raise PeerError(f"{self.name}: {self._last_words()}")
+            raise PeerError(self._last_words())
         found: dict[str, Any] = json.loads(answer)
         return found
 
@@ -124,7 +124,7 @@ class Peer:
         code = self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines()
-        return said[-1].removeprefix("error: ") if said else f"its process ended with code {code}"
+        return said[-1].removeprefix("error: ") if said else f"the process {self.name} ended with code {code}"
 
     def close(self) -> None:
         """Ends the process."""

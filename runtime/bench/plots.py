@@ -30,7 +30,9 @@ def waterfall(case: dict[str, Any]) -> str:
             hint = f"{name}{f' {step}' if step else ''}: {seconds(end - start)}"
             plot.bar(x.at(start), x.at(end), y, 14, _kind(stages[name]), hint)
         last = x.at(spans[-1][3])
-        plot.text(min(last + 6, _RIGHT + 4), y + 7, seconds(sum(end - start for *_, start, end in spans)), "start", "tick")
+        plot.text(
+            min(last + 6, _RIGHT + 4), y + 7, seconds(sum(end - start for *_, start, end in spans)), "start", "tick"
+        )
     return plot.svg()
 
 
@@ -48,7 +50,9 @@ def distribution(report: dict[str, Any]) -> str:
     for row, (name, values, spread, kind) in enumerate(rows):
         y = 30 + row * 46
         plot.text(_LEFT - 10, y, name, "end")
-        hint = f"{name}: median {seconds(spread['p50'])}, between {seconds(spread['low'])} and {seconds(spread['high'])}"
+        hint = (
+            f"{name}: median {seconds(spread['p50'])}, between {seconds(spread['low'])} and {seconds(spread['high'])}"
+        )
         plot.bar(x.at(spread["low"]), x.at(spread["high"]), y - 15, 30, f"{kind} interval", hint)
         for i, value in enumerate(values):
             lift = (i * 7 % 11 - 5) * 2  # apart from each other, the same way each time
@@ -67,7 +71,12 @@ def roofline(report: dict[str, Any]) -> str:
     rates = [stage["flops_per_second"] for stage in stages]
     plot = Plot("Achieved arithmetic of each engine stage under the machine's ceilings", 380)
     x = Axis(
-        least=min(bends) / 2, most=max(bends) * 4, start=70, end=WIDTH - 20, log=True, label="operations a byte (FLOP/B)"
+        least=min(bends) / 2,
+        most=max(bends) * 4,
+        start=70,
+        end=WIDTH - 20,
+        log=True,
+        label="operations a byte (FLOP/B)",
     )
     y = Axis(least=min(*rates, top) / 4, most=top * 2, start=336, end=30, log=True, label="FLOP/s")
     plot.axes(x, y)
@@ -75,32 +84,32 @@ def roofline(report: dict[str, Any]) -> str:
     lowest = max(x.least, y.least / copy)
     plot.path([(x.at(lowest), y.at(lowest * copy)), (x.at(bend), y.at(top)), (x.at(x.most), y.at(top))], "ceiling")
     plot.text(x.end - 4, y.at(top) - 10, f"arithmetic {rate(top)}FLOP/s, memory {rate(copy)}B/s", "end", "tick")
-    taken: list[float] = []
+    below = 0.0
     for stage in sorted(stages, key=lambda stage: -stage["flops_per_second"]):
         reached = y.at(stage["flops_per_second"])
         unfused, least = (x.at(stage["flops"] / stage[key]) for key in ("unfused_bytes", "least_bytes"))
         hint = (
             f"{stage['name']}: {rate(stage['flops_per_second'])}FLOP/s, {stage['of_ceiling']:.0%} of the ceiling; "
-            f"{rate(stage['flops'])}FLOP, {rate(stage['least_bytes'])}B at least, {rate(stage['unfused_bytes'])}B unfused"
+            f"{rate(stage['flops'])}FLOP, least {rate(stage['least_bytes'])}B, unfused {rate(stage['unfused_bytes'])}B"
         )
         plot.line(unfused, reached, least, reached, "engine reach", hint)
         plot.dot(unfused, reached, "hollow", hint)
         plot.dot(least, reached, "engine", hint)
-        label = max([reached, *(other + 13 for other in taken)]) if taken else reached  # below the last one
-        taken.append(label)
+        below = max(reached, below + 13)  # labels keep off each other
         words = f"{stage['name']}, {stage['of_ceiling']:.0%}"
         end = least + 8 < x.end - 90
-        plot.text(least + 8 if end else unfused - 8, label, words, "start" if end else "end")
+        plot.text(least + 8 if end else unfused - 8, below, words, "start" if end else "end")
     return plot.svg()
 
 
 def against(cases: Sequence[dict[str, Any]], pixels: bool) -> str:
     """Latency against pixels, or against steps; at least two cases that differ in nothing else."""
     first = cases[0]
-    fixed = "steps" if pixels else ("width", "height")
-    same = [c for c in cases if (c[fixed] == first[fixed] if pixels else all(c[k] == first[k] for k in fixed))]
-    points = sorted(((c["width"] * c["height"] if pixels else c["steps"]), c) for c in same) if len(same) > 1 else []
-    if len({value for value, _ in points}) < 2:
+    fixed = ("steps",) if pixels else ("width", "height")
+    same = [case for case in cases if all(case[key] == first[key] for key in fixed)]
+    points = [(case["width"] * case["height"] if pixels else case["steps"], case) for case in same]
+    points.sort(key=lambda point: point[0])
+    if points[0][0] == points[-1][0]:
         return ""
     plot = Plot("Seconds a picture against " + ("its pixels" if pixels else "steps"), 300)
     x = Axis(

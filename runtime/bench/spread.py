@@ -1,6 +1,6 @@
 """Statistics of repeated times. In: seconds, round by round. Out: percentiles, and an interval for the median.
 
-The interval is the one that another run's median is expected to share. It is the order-statistics interval of the median
+The interval is the one that another run's median is expected to share. It is the median's order-statistics interval
 (no distribution is assumed), widened to the medians of the rounds: a shared machine drifts, and times of one moment
 resemble each other more than those of another.
 """

@@ -32,7 +32,7 @@ class Axis:
         return self.start + part * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers: powers of ten (with their double and fivefold, where they are few), or four to nine even steps."""
+        """Round numbers: powers of ten (their double and fivefold, too, where they are few), or 4 to 9 even steps."""
         if self.log:
             powers = range(math.floor(math.log10(self.least)), math.ceil(math.log10(self.most)) + 1)
             few = self.most / self.least < 1e3

@@ -11,11 +11,14 @@ from engines.memory import format_size
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """The report in about a screen."""
     processor, ceilings = report["machine"]["processor"], report["ceilings"]
-    yield f"{report['bundle']['folder']}, {report['bundle']['precision']}, {report['engine']}, {report['threads']} threads"
-    yield f"{processor['model']}, {processor['cores usable']} cores; " + "; ".join(
-        f"{gpu['name']}, driver {gpu['driver']}, {gpu['SM clock']}" for gpu in report["machine"]["gpus"]
-    ).join(("", "; ") if report["machine"]["gpus"] else ("", "")) + (
-        f"ceilings {rate(ceilings['flops'])}FLOP/s ({ceilings['precision']}), {rate(ceilings['copy'])}B/s"
+    bundle = report["bundle"]
+    yield f"{bundle['folder']}, {bundle['precision']}, {report['engine']}, {report['threads']} threads"
+    yield "; ".join(
+        [
+            f"{processor['model']}, {processor['cores usable']} cores",
+            *(f"{gpu['name']}, driver {gpu['driver']}, {gpu['SM clock']}" for gpu in report["machine"]["gpus"]),
+            f"ceilings {rate(ceilings['flops'])}FLOP/s ({ceilings['precision']}), {rate(ceilings['copy'])}B/s",
+        ]
     )
     cold = report["cold"]
     gpu = f", {format_size(cold['gpu_memory'])} on the GPU" if cold["gpu_memory"] else ""

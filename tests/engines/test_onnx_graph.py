@@ -39,7 +39,11 @@ def test_a_model_with_everything_that_is_read(tmp_path):
     assert read.nodes[0].inputs == ("x", "w", "")
     assert read.nodes[0].attributes == {"pads": (1, 1, 1, 1), "group": 1, "auto_pad": "NOTSET"}
     assert read.nodes[2].attributes == {"alpha": 0.25}
-    assert (read.constants["w"].shape, read.constants["w"].dtype, read.constants["w"].values) == ((8, 3, 3, 3), 10, None)
+    assert (read.constants["w"].shape, read.constants["w"].dtype, read.constants["w"].values) == (
+        (8, 3, 3, 3),
+        10,
+        None,
+    )
     values = {name: info.values for name, info in read.constants.items() if info.values is not None}
     assert values == {"minus": (-1, 3), "typed": (-7, 1 << 40), "floats": (1.5, -2.0), "scalar": (3,)}
     assert read.inputs["x"].shape == ("B", 3, "8*H", 5)

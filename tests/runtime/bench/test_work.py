@@ -35,7 +35,9 @@ def test_convolution(tmp_path):
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[0, 0, 1, 1], strides=[2, 2], kernel_shape=[3, 3])
     path = model(tmp_path, [node], {"x": ["B", 3, "8*H", "8*W"]}, {"w": zeros(5, 3, 3, 3), "b": zeros(5)})
     out, image, weights = 5 * 32 * 64, 3 * 64 * 128, 5 * 27 + 5
-    expected = Work(flops=2 * out * 27, least_bytes=4 * (out + image + weights), unfused_bytes=4 * (out + image + weights))
+    expected = Work(
+        flops=2 * out * 27, least_bytes=4 * (out + image + weights), unfused_bytes=4 * (out + image + weights)
+    )
     assert graph_work(path, SIZES) == expected
 
 
