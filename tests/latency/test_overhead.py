@@ -19,8 +19,8 @@ from runtime.bench.machine import gpus
 from runtime.bench.measure import Bench, Case, measured
 from tests.tiny import write_tiny_bundle
 
-FULL_SIZE_FLOPS = {5: 9.59e12, 1: 5.29e12}
-"""Of a 128x128 picture, by steps: tests/runtime/bench counts the same from the graphs."""
+FULL_SIZE_FLOPS = {5: 9.556e12, 1: 5.286e12}
+"""Of a 128x128 picture, by steps, counted from the graphs of a full-size checkpoint (docs/bench.md)."""
 FULL_SIZE = Case(width=128, height=128)
 COVERAGE, OVERHEAD, LIMIT = 0.97, 0.03, 1.0
 """Parts of the call and of the picture; seconds of a full-size picture on a GPU."""
