@@ -86,8 +86,8 @@ class OutputNotWritableError(OutputError):
 class GuardError(DossrError):
     """A stage's values cannot be right, and no safer engine was left or allowed; no picture was written."""
 
-    def __init__(self, finding: str, remedy: str) -> None:
-        super().__init__(f"{finding}; {remedy}")
+    def __init__(self, finding: str, remedy: str = "") -> None:
+        super().__init__(f"{finding}; {remedy}" if remedy else finding)
         self.finding = finding
         """Stage, step, value and limit."""
         self.remedy = remedy

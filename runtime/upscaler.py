@@ -17,7 +17,8 @@ from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import EngineError, SettingsError
 from engines.graphs import UPSCALE
-from engines.memory import parse_size
+from engines.memory import parse_size, peak_memory
+from runtime.clock import Clock
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
 from runtime.fallback import AUTO, OpenWay, Ways
@@ -25,7 +26,8 @@ from runtime.guard import check_picture
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
-from runtime.result import Clock, Result, peak_memory
+from runtime.plans import bundle_plan
+from runtime.result import Result
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
 
@@ -150,7 +152,9 @@ class Upscaler:
             EngineError: the engine failed, or the Upscaler is closed.
             GuardError: NaN, infinity or values out of range, on every engine that was allowed.
         """
-        chosen = self._plan(steps, order, plan, force_plan)
+        clock = Clock()
+        with clock.span("plan"):
+            chosen = self._plan(steps, order, plan, force_plan)
         fix = color_fix_named(color_fix)
         noise_source(noise, seed)  # refused before any work
         check_scale(scale)
@@ -159,38 +163,44 @@ class Upscaler:
             raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
         report = on_progress or (lambda _stage, _done, _total: None)
-        clock = Clock()
         total = len(chosen.steps)
-        with clock.time("load"):
+        with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
         for notice in picture.notices:
             _log.warning("%s", notice)
 
         def restore(way: OpenWay) -> Tensor:
-            ws = way.workspace(picture.width, picture.height)
+            with clock.span("bind"):
+                ws = way.workspace(picture.width, picture.height)
             source = noise_source(noise, seed)  # from its first draw, also where the picture is made again
             with clock.time("preprocess"):
-                image_to_planar(picture.pixels, ws.low_res)
-                ws.run("preprocess")
+                with clock.span("convert"):
+                    image_to_planar(picture.pixels, ws.low_res)
+                with clock.span("preprocess"):
+                    ws.run("preprocess")
             report("encode", 0, total)
             with clock.time("encode"):
-                ws.run("encode")
-                ws.run("condition")
+                with clock.span("encode"):
+                    ws.run("encode")
+                with clock.span("condition"):
+                    ws.run("condition")
             for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
                 observer.record(name, getattr(ws, name))
             report("denoise", 0, total)
             with clock.time("denoise"):
-                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer)
-                sample(chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total))
+                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer, clock)
+                sample(
+                    chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total), clock
+                )
             report("decode", total, total)
-            with clock.time("decode"):
+            with clock.time("decode"), clock.span("decode"):
                 ws.run("decode")
             observer.record("decoded", ws.decoded)
-            with clock.time("color_fix"):
+            with clock.time("color_fix"), clock.span("color_fix"):
                 if fix is not None:
                     fix(ws.decoded, ws.preprocessed)
                     observer.record("colorfixed", ws.decoded)
-            with clock.time("finish"):
+            with clock.time("finish"), clock.span("convert"):
                 shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
                 pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
                 check_picture(planar_to_image(ws.decoded, pixels))
@@ -200,12 +210,13 @@ class Upscaler:
             if self._closed:
                 raise EngineError("this Upscaler is closed; open another one")
             made = self._ways.first_right(restore, observer.clear)
-        with clock.time("finish"):
+        with clock.time("finish"), clock.span("finish"):
             finished = finish_picture(made.picture, picture, result_size(picture, scale))
         return Result(
             image=finished.image,
             pixels=finished.pixels,
             timings=clock.timings(),
+            spans=clock.spans,
             seed=seed,
             peak_memory=peak_memory(),
             engine=made.engine,
@@ -215,27 +226,13 @@ class Upscaler:
         )
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
-        default, schedule = self._manifest.plan, self._manifest.schedule
         if plan is None:
-            try:
-                return solvers.plan(
-                    default.solver,
-                    steps=default.steps if steps is None else steps,
-                    order=default.order if order is None else order,
-                    prediction=self._manifest.prediction,
-                    t1=schedule.t1,
-                    shifting=schedule.shifting,
-                    train_timesteps=schedule.train_timesteps,
-                    beta_start=schedule.beta_start,
-                    beta_end=schedule.beta_end,
-                )
-            except solvers.PlanError as error:
-                raise SettingsError(str(error)) from error
+            return bundle_plan(self._manifest, steps, order)
         if steps is not None or order is not None:
             raise SettingsError("steps and order belong to the plan; give either a plan or them")
         if not isinstance(plan, solvers.Plan):
             raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
-        trained = (schedule.t1, self._manifest.prediction)
+        trained = (self._manifest.schedule.t1, self._manifest.prediction)
         if (plan.t1, plan.prediction) != trained and not force:
             raise SettingsError(
                 f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "

@@ -304,6 +304,7 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
         (["--help"], 0, "usage: dossr COMMAND"),
         ([], 0, "usage: dossr COMMAND"),
         (["upscale", "--help"], 0, "usage: dossr upscale"),
+        (["bench", "--help"], 0, "--against"),
         (["build", "--help"], 0, "--split-controlnet"),
         (["version"], 0, "."),
         (["paint"], 2, "error: SettingsError: command must be one of upscale"),

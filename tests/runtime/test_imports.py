@@ -61,7 +61,9 @@ print("whole")
     assert done.stdout == "whole\n", done.stderr
 
 
-@pytest.mark.parametrize("module", ["runtime.cli", "runtime.dossr", "runtime.api", "engines.ort", "engines.bundle"])
+@pytest.mark.parametrize(
+    "module", ["runtime.cli", "runtime.dossr", "runtime.api", "runtime.bench.cli", "engines.ort", "engines.bundle"]
+)
 def test_every_part_imports_without_torch_numpy_cupy(module):
     done = run_blocked(f"import {module}; print('imported')")
     assert done.stdout == "imported\n", done.stderr
