@@ -6,7 +6,7 @@ once, as long as none writes what another reads. An argument of the wrong type o
 shape, range or memory a ValueError; the text names the argument, what it was and what was expected.
 
 Where a kernel returns the largest absolute value, that is NaN if any value was NaN, else infinity if any was infinite,
-and 0.0 of no values. It is taken on the way, as a maximum of integers, at no cost that could be measured.
+and 0.0 of no values. It is taken on the way, as a maximum of integers, without a second pass.
 """
 
 from collections.abc import Sequence
