@@ -14,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines.backends import ENGINES
+from engines.backends import ENGINES, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Precision, open_bundle
 from engines.cli import Parser
 from engines.errors import OutputExistsError, SettingsError
 from engines.files import atomic_path, check_writable
+from engines.memory import parse_size
 from engines.ort import usable_cores
 from runtime.bench.ceilings import measure_ceilings
 from runtime.bench.cold import Cold, first_picture
@@ -32,11 +33,10 @@ from runtime.bench.report import SCHEMA, case_report, cold_report, peer_report
 from runtime.bench.table import lines
 from runtime.default_bundle import DEMO_BUNDLE, default_bundle
 from runtime.plans import bundle_plan
-from runtime.upscaler import Upscaler
+from runtime.upscaler import MAX_THREADS, Upscaler
 
 MAX_SIDE = 4096
 _ROUNDS = 5
-_WARM_UP = 2
 _COLD_PROCESSES, _COLD_SECONDS = 3, 60.0
 """Fresh processes, and after how many seconds no further one is started."""
 
@@ -74,6 +74,10 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime.bench") -> int
     args = parser(prog).parse_args(arguments)
     if args.runs < 1:
         raise SettingsError(f"--runs must be 1 or more, not {args.runs}")
+    if args.threads is not None and not 1 <= args.threads <= MAX_THREADS:
+        raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {args.threads}")
+    if args.max_memory is not None:
+        parse_size(args.max_memory)
     if args.json and args.html and args.json.resolve() == args.html.resolve():
         raise SettingsError(f"two reports would both be written to {args.json}; give them different names")
     for path in filter(None, (args.json, args.html)):
@@ -125,6 +129,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         "fallback": "none",  # a picture that is made again would be timed as one
     }
     settings = EngineSettings(device=args.device, threads=args.threads)
+    choose_backend(args.engine).prepare(settings)
     facts = machine()
     say("ceilings of the machine")
     ceilings = measure_ceilings(settings, half=bundle.manifest.precision is Precision.FP16)
@@ -200,8 +205,8 @@ def _rounds(runs: int, upscaler: Upscaler, cases: list[Case], peers: Peers, say:
     benches = [Bench(upscaler, case) for case in cases]
     say("warming up")
     for bench in benches:
-        bench.warm_up(_WARM_UP)
-    peers.turns(_WARM_UP, record=False)
+        bench.warm_up()
+    peers.warm_up()
     count = min(_ROUNDS, runs)
     found: list[list[list[Run]]] = [[] for _ in cases]
     for i in range(count):

@@ -18,6 +18,8 @@ ENGINE = ("preprocess", "encode", "condition", "denoise", "decode")
 """Spans that are engine calls; all others are our own work."""
 CODECS = ("load", "finish")
 """Spans of files and PIL pictures: apart from the picture's time, like `save`."""
+QUICK = 5.0
+"""Seconds of a picture up to which two warm up, not one."""
 GAPS = "host gaps"
 """What no span covers."""
 
@@ -106,9 +108,11 @@ class Bench:
         self._case = case
         self._photo = picture_file(case.width, case.height)
 
-    def warm_up(self, pictures: int = 1) -> None:
-        """Restores without taking the time."""
-        for _ in range(pictures):
+    def warm_up(self) -> None:
+        """Restores once, and again where that was quick."""
+        begin = time.perf_counter()
+        self._restore()
+        if time.perf_counter() - begin < QUICK:
             self._restore()
 
     def run(self) -> Run:

@@ -10,7 +10,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image, ImageChops, ImageStat
 
 from engines.errors import DossrError
+from runtime.bench.measure import QUICK
 from runtime.bench.spread import Spread, spread
 from solvers import Plan
 
@@ -96,15 +97,22 @@ class Peer:
             self.close()
             raise
 
-    def turns(self, count: int, *, record: bool = True) -> None:
-        """Restores that often.
+    def warm_up(self) -> None:
+        """Restores once, and again where that was quick.
 
         Raises:
             PeerError: the process failed.
         """
-        answers = [self._ask("") for _ in range(count)]
-        if record:
-            self.rounds.append(answers)
+        if self._ask("")["seconds"] < QUICK:
+            self._ask("")
+
+    def turns(self, count: int) -> None:
+        """Restores that often: a round.
+
+        Raises:
+            PeerError: the process failed.
+        """
+        self.rounds.append([self._ask("") for _ in range(count)])
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -160,11 +168,18 @@ class Peers:
             self.close()
             raise
 
-    def turns(self, count: int, *, record: bool = True) -> None:
+    def warm_up(self) -> None:
+        """Every peer warms up; one that fails is out."""
+        self._each(Peer.warm_up)
+
+    def turns(self, count: int) -> None:
         """Every peer restores that often; one that fails is out."""
+        self._each(lambda peer: peer.turns(count))
+
+    def _each(self, act: Callable[[Peer], None]) -> None:
         for peer in tuple(self.open):
             try:
-                peer.turns(count, record=record)
+                act(peer)
             except PeerError as error:
                 self.failed[peer.name] = str(error)
                 self.open.remove(peer)

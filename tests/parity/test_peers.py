@@ -75,7 +75,8 @@ def test_split_controlnet():
 
 
 def test_counted_arithmetic_is_what_torch_counts():
-    """torch counts a module as it runs; we count the file, where the prompt's projections are constants."""
+    """torch counts a module as it runs, attention by its two products; we count the file."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     bundle = open_bundle(setup().bundle)
@@ -91,7 +92,7 @@ def test_counted_arithmetic_is_what_torch_counts():
         "decode": (latent,),
     }
     for name, given in inputs.items():
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             reference.modules[name](*given)
         ours = graph_work(bundle.path(bundle.manifest.graphs[name].file), sizes).flops
-        assert ours == pytest.approx(counter.get_total_flops(), rel=1e-3 if name != "denoise" else 0.02), name
+        assert ours == counter.get_total_flops() > 0, name

@@ -47,7 +47,7 @@ def test_a_peer_takes_turns(task, tmp_path):
         (peer,) = peers.open
         assert "canonical graphs" in peer.loaded["description"]
         assert peer.loaded["load"] > 0
-        peers.turns(1, record=False)
+        peers.warm_up()
         peers.turns(2)
         peers.turns(1)
         assert [len(answers) for answers in peer.rounds] == [2, 1]
