@@ -12,10 +12,10 @@ from engines.errors import NonFiniteError, OutOfRangeError
 from solvers.plan import Step
 
 LATENT_LIMIT = 100.0
-"""Of latents. Those of Stable Diffusion lie within about 10, and so did every one of the golden runs (random weights,
-10.9). An engine that saturates where it should overflow gives 65,504 in fp16 and 448 in fp8."""
+"""Of latents. Those of Stable Diffusion lie within about 10; with random weights, small and full-size, 1 to 50 steps,
+13.1 was the most. An engine that saturates where it should overflow gives 65,504 in fp16 and 448 in fp8."""
 PICTURE_LIMIT = 20.0
-"""Of the decoded picture, whose values are about 0 to 1; those of the golden runs came to 2.1."""
+"""Of the decoded picture, whose values are about 0 to 1; with random weights 2.1 was the most."""
 _REMEDY = "use a bundle of --precision fp32 (as --bundle or --fallback), or check the checkpoint"
 
 
