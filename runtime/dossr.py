@@ -16,6 +16,7 @@ from engines.errors import SettingsError
 _HELP = """usage: dossr COMMAND ...
 
   upscale INPUT... -o OUTPUT   restore and enlarge pictures      (python -m runtime)
+  bench                        measure a bundle on this machine  (python -m runtime.bench)
   build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
   version                      print the version
 
@@ -28,6 +29,12 @@ def _upscale(arguments: Sequence[str]) -> int:
     return upscale(arguments, "dossr upscale")
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    from runtime.bench.cli import main as bench
+
+    return bench(arguments, "dossr bench")
+
+
 def _build(arguments: Sequence[str]) -> int:
     """Becomes the exporter's process, so that Ctrl-C and SIGTERM reach it and it can clean up."""
     os.execv(sys.executable, [sys.executable, "-m", "export.build", *arguments])  # noqa: S606, our own interpreter
@@ -38,7 +45,7 @@ def _version(_arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"upscale": _upscale, "build": _build, "version": _version}
+COMMANDS = {"upscale": _upscale, "bench": _bench, "build": _build, "version": _version}
 
 
 def dispatch(arguments: Sequence[str]) -> int:
