@@ -161,10 +161,11 @@ def _peers(report: dict[str, Any]) -> str:
 
 def _roofline(report: dict[str, Any]) -> str:
     c = report["ceilings"]
+    rates = f"{rate(c['product'])}FLOP/s in a matrix product, {rate(c['convolution'])}FLOP/s in a convolution"
     words = (
-        f"Ceilings, the better of before and after the run, {c['precision']}: matrix product {rate(c['product'])}FLOP/s, "
-        f"convolution {rate(c['convolution'])}FLOP/s, copy {rate(c['copy'])}B/s read and written ({c['how']}). Each stage lies "
-        "between the bytes of every operator (hollow) and the least bytes, weights and ends once (full)."
+        f"Ceilings, the better of before and after the run: {rates} ({c['precision']}), {rate(c['copy'])}B/s read and "
+        f"written in a copy ({c['how']}). Each stage lies between the bytes of every operator (hollow) and the least "
+        "bytes, weights and ends once (full)."
     )
     return roofline(report) + _soft(words)
 
