@@ -142,6 +142,7 @@ def _openvino(setup: Setup) -> Networks:
         raise PackageMissingError("the peer openvino needs OpenVINO; run `pip install openvino`") from error
     if setup.device != "cpu":
         raise EngineUnavailableError(f"the peer openvino runs on the CPU only, not on {setup.device}; leave it out")
+    version = str(openvino.__version__).partition("-")[0]  # the rest names a build
     core = openvino.Core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": setup.threads}
 
@@ -149,7 +150,7 @@ def _openvino(setup: Setup) -> Networks:
         compiled = core.compile_model(core.read_model(path), "CPU", options)
         return lambda arrays: [array.copy() for array in compiled(dict(arrays)).values()]
 
-    return FileNetworks(setup, opened, f"OpenVINO {openvino.__version__}, canonical graphs, f32")
+    return FileNetworks(setup, opened, f"OpenVINO {version}, canonical graphs, f32")
 
 
 PEERS: dict[str, Callable[[Setup], Networks]] = {

@@ -11,7 +11,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.base import EngineSettings
@@ -42,6 +42,16 @@ class Ceilings:
     def flops(self) -> float:
         """Operations a second of the faster one."""
         return max(self.product, self.convolution)
+
+
+def best(a: Ceilings, b: Ceilings) -> Ceilings:
+    """The better of each: a ceiling that was taken while the machine did something else is too low."""
+    return replace(
+        a,
+        product=max(a.product, b.product),
+        convolution=max(a.convolution, b.convolution),
+        copy=max(a.copy, b.copy),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from engines.errors import OutputExistsError, SettingsError
 from engines.files import atomic_path, check_writable
 from engines.memory import parse_size
 from engines.ort import usable_cores
-from runtime.bench.ceilings import measure_ceilings
+from runtime.bench.ceilings import best, measure_ceilings
 from runtime.bench.cold import Cold, first_picture
 from runtime.bench.machine import gpus, machine, processor
 from runtime.bench.measure import Bench, Case, Run, measured
@@ -132,7 +132,8 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
     choose_backend(args.engine).prepare(settings)
     facts = machine()
     say("ceilings of the machine")
-    ceilings = measure_ceilings(settings, half=bundle.manifest.precision is Precision.FP16)
+    half = bundle.manifest.precision is Precision.FP16
+    before = measure_ceilings(settings, half=half)
     say("first picture of a fresh process")
     colds = _colds(options, cases[0])
     with ExitStack() as stack:
@@ -168,8 +169,8 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
             same.save(result)
         stages = _peers_stages([run for runs in rounds[0] for run in runs])
         compared = [peer_report(peer, ours, stages, result) for peer in peers.open]
-        memory = sum(peer["peak_memory"] for peer in compared)
-    say(f"peers held {memory >> 20} MiB in all" if compared else "done")
+        after = measure_ceilings(settings, half=half)
+    ceilings = best(before, after)
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -184,7 +185,8 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         "order": plans[0].order,
         "rounds": len(rounds[0]),
         "machine": facts | {"processor after": processor(), "gpus after": gpus()},
-        "ceilings": asdict(ceilings) | {"flops": ceilings.flops},
+        "ceilings": asdict(ceilings)
+        | {"flops": ceilings.flops, "flops before": before.flops, "flops after": after.flops},
         "cold": cold_report(colds),
         "cases": [case_report(bundle, result, ceilings) for result in results],
         "peers": compared,

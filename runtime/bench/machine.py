@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from engines.memory import available_memory
 from engines.ort import usable_cores
@@ -27,6 +28,8 @@ _GPU = {
     "temperature": "temperature.gpu",
 }
 """Our words to nvidia-smi's."""
+_BUSY = 0.5
+"""Load of the last minute, for each core, from which a machine counts as busy."""
 _PACKAGES = ("dossr-deploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "pillow", "torch", "diffusers", "openvino")
 
 
@@ -61,6 +64,14 @@ def system(root: Path = Path("/")) -> Facts:
         "memory available": available_memory(root),
         "load of the last minute": float(load.split()[0]) if load else None,
     }
+
+
+def busy(facts: Any) -> str:
+    """A sentence where something else was running while a report was made, else ""."""
+    load, cores = facts["system"].get("load of the last minute"), facts["processor"]["cores usable"]
+    if load is None or load < _BUSY * cores:
+        return ""
+    return f"The machine was busy (load {load:g} on {cores} cores when this began): these times say little."
 
 
 def gpus() -> list[Facts]:

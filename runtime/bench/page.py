@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from engines.memory import format_size
+from runtime.bench.machine import busy
 from runtime.bench.plots import against, distribution, roofline, waterfall
 from runtime.bench.table import rate, seconds
 
@@ -24,7 +25,7 @@ h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 6px}p{margin:6p
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--soft)}
-td.words,.first td:first-child{white-space:normal;text-align:left}
+td.words,.first td:first-child{white-space:normal;text-align:left}.first td,.first th{padding:4px 5px}
 svg{width:100%;height:auto;display:block;background:var(--panel);border-radius:8px;margin:8px 0}
 text{font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--ink)}
 text.tick{fill:var(--soft);font-size:11px}
@@ -94,7 +95,7 @@ def _head(report: dict[str, Any]) -> str:
         f'threads.</p><p class="soft">{escape(report["date"])}. {picture["count"]} pictures. '
         f"Median between {seconds(picture['low'])} and {seconds(picture['high'])}: its 95 % interval, widened "
         "to the medians of the rounds. Load, first picture and memory are those of fresh processes.</p>"
-        f'<div class="figures">{boxes}</div>'
+        f'{_soft(busy(report["machine"]))}<div class="figures">{boxes}</div>'
     )
 
 
@@ -160,10 +161,11 @@ def _peers(report: dict[str, Any]) -> str:
 
 def _roofline(report: dict[str, Any]) -> str:
     c = report["ceilings"]
+    rates = f"{rate(c['product'])}FLOP/s in a matrix product, {rate(c['convolution'])}FLOP/s in a convolution"
     words = (
-        f"Ceilings measured before the run, {c['precision']}: matrix product {rate(c['product'])}FLOP/s, convolution "
-        f"{rate(c['convolution'])}FLOP/s, copy {rate(c['copy'])}B/s read and written ({c['how']}). Each stage lies "
-        "between the bytes of every operator (hollow) and the least bytes, weights and ends once (full)."
+        f"Ceilings, the better of before and after the run: {rates} ({c['precision']}), {rate(c['copy'])}B/s read and "
+        f"written in a copy ({c['how']}). Each stage lies between the bytes of every operator (hollow) and the least "
+        "bytes, weights and ends once (full)."
     )
     return roofline(report) + _soft(words)
 
@@ -197,4 +199,4 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _soft(words: str) -> str:
-    return f'<p class="soft">{escape(words)}</p>'
+    return f'<p class="soft">{escape(words)}</p>' if words else ""

@@ -78,7 +78,7 @@ def roofline(report: dict[str, Any]) -> str:
         log=True,
         label="operations a byte (FLOP/B)",
     )
-    y = Axis(least=min(*rates, top) / 4, most=top * 2, start=336, end=30, log=True, label="FLOP/s")
+    y = Axis(least=min(*rates, top) / 4, most=max(*rates, top) * 2, start=336, end=30, log=True, label="FLOP/s")
     plot.axes(x, y)
     bend = top / copy
     lowest = max(x.least, y.least / copy)

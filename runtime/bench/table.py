@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engines.memory import format_size
+from runtime.bench.machine import busy
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
@@ -20,6 +21,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
             f"ceilings {rate(ceilings['flops'])}FLOP/s ({ceilings['precision']}), {rate(ceilings['copy'])}B/s",
         ]
     )
+    if words := busy(report["machine"]):
+        yield words
     cold = report["cold"]
     gpu = f", {format_size(cold['gpu_memory'])} on the GPU" if cold["gpu_memory"] else ""
     yield (

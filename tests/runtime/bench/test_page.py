@@ -151,6 +151,24 @@ def test_what_a_report_holds_is_escaped():
     assert "not &lt;installed&gt;" in text
 
 
+def test_a_busy_machine_is_said():
+    busy = report()
+    busy["machine"]["system"]["load of the last minute"] = 1.0
+    words = "The machine was busy (load 1 on 2 cores"
+    assert words in page(busy)
+    assert words in "\n".join(lines(busy))
+    assert words not in page(report())
+
+
+def test_a_stage_above_the_ceiling_stays_in_the_plot():
+    above = report()
+    for stage in above["cases"][0]["stages"]:
+        stage["flops_per_second"] = 9e11
+    heights = [float(y) for y in re.findall(r'cy="(-?[\d.]+)"', roofline(above))]
+    assert heights
+    assert min(heights) > 0
+
+
 def test_plots_of_the_full_page():
     text = page(FULL)
     assert text.count("<svg") == 5

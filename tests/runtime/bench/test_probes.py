@@ -8,7 +8,7 @@ import pytest
 from engines.base import EngineSettings
 from engines.errors import EngineUnavailableError
 from runtime.bench import probe_graphs
-from runtime.bench.ceilings import _Sizes, measure_ceilings
+from runtime.bench.ceilings import Ceilings, _Sizes, best, measure_ceilings
 
 SMALL = _Sizes(product=64, channels=8, side=16, copy=1 << 16)
 
@@ -50,6 +50,12 @@ def test_ceilings_of_this_processor(half):
     assert found.copy > 1e6
     assert found.precision == "fp32"  # a CPU computes fp16 bundles in float32
     assert "CPUExecutionProvider" in found.how
+
+
+def test_the_better_of_two_ceilings():
+    a = Ceilings(product=3.0, convolution=1.0, copy=5.0, precision="fp32", how="")
+    b = Ceilings(product=2.0, convolution=4.0, copy=6.0, precision="fp32", how="")
+    assert best(a, b) == Ceilings(product=3.0, convolution=4.0, copy=6.0, precision="fp32", how="")
 
 
 def test_a_device_that_is_not_there():
