@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from export.verifying.judge import Outcome
+
+
+def page(outcome: Outcome) -> str:
+    return ""
