@@ -30,13 +30,14 @@ from engines.errors import (
 from export.figures import ADDED_TO, Array, Figures, compare, std
 from export.progress import Reporter
 from export.settings import tools
-from export.verifying.bisection import find_departure
-from export.verifying.candidates import Candidate, Run, candidates
+from export.verifying.bisection import FAULT, find_departure, find_fault, suspects
+from export.verifying.candidates import Candidate, Inside, Run, candidates
+from export.verifying.inspection import Inspection, Known, known
 from export.verifying.islands import find_islands
 from export.verifying.onnx_graph import load_graph
 from export.verifying.pictures import PSNR_GATES, likeness
-from export.verifying.reference import OnnxReference, Reference, other_bundle
-from export.verifying.report import FREE, TEACHER, Comparison, EngineReport, Failure, Report
+from export.verifying.reference import Network, OnnxReference, Reference, other_bundle
+from export.verifying.report import FREE, TEACHER, Comparison, EngineReport, Failure, Report, Within
 from export.verifying.sample import Sample, make_sample
 from export.verifying.walk import Call, Trajectory, walk
 from export.verifying.weights import compare_weights
@@ -99,11 +100,11 @@ def judge(settings: VerifySettings, reporter: Reporter) -> Outcome:
         threads=settings.threads,
     )
     reporter.stage(f"reference: {reference.description}", 0.02)
-    truth = _Truth(manifest, plan, sample, reference)
+    truth = _Truth(manifest, plan, sample, reference, settings.search)
     engines, pictures = [], {}
     for i, candidate in enumerate(judged, start=1):
         reporter.stage(f"{candidate.name}: {candidate.description}", i / (len(judged) + 1))
-        judgement = _Judgement(bundle, truth, candidate, settings.search)
+        judgement = _Judgement(bundle, truth, candidate)
         try:
             engines.append(judgement.run())
         except EngineUnavailableError as error:
@@ -137,16 +138,23 @@ def judge(settings: VerifySettings, reporter: Reporter) -> Outcome:
 class _Truth:
     """The reference's restoration: every call, in order."""
 
-    def __init__(self, manifest: Manifest, plan: solvers.Plan, sample: Sample, reference: Reference) -> None:
+    def __init__(
+        self, manifest: Manifest, plan: solvers.Plan, sample: Sample, reference: Reference, search: bool
+    ) -> None:
         self.plan, self.sample, self.reference = plan, sample, reference
         self.calls: list[Call] = []
+        self.known: dict[str, Known] = {}
+        """Of each graph's first call; empty without `search`."""
+        self._search = search
+        self._networks: dict[str, Network] = {}
+        self.trajectory = walk(manifest, plan, sample, self._open, self._keep)
 
-        @contextlib.contextmanager
-        def open_graphs(graphs: Sequence[str]) -> Iterator[Mapping[str, Run]]:
-            with contextlib.ExitStack() as stack:
-                yield {graph: stack.enter_context(reference.open(graph)).run for graph in graphs}
-
-        self.trajectory = walk(manifest, plan, sample, open_graphs, self._keep)
+    @contextlib.contextmanager
+    def _open(self, graphs: Sequence[str]) -> Iterator[Mapping[str, Run]]:
+        with contextlib.ExitStack() as stack:
+            self._networks = {graph: stack.enter_context(self.reference.open(graph)) for graph in graphs}
+            yield {graph: network.run for graph, network in self._networks.items()}
+            self._networks = {}
 
     def _keep(self, call: Call, _run: Run) -> None:
         for name, values in call.outputs.items():
@@ -156,17 +164,20 @@ class _Truth:
                     "check the checkpoint, or take another --image"
                 )
         self.calls.append(call)
+        if self._search and call.graph not in self.known:
+            self.known[call.graph] = known(call, self._networks[call.graph])
 
 
 class _Judgement:
     """One engine's."""
 
-    def __init__(self, bundle: Bundle, truth: _Truth, candidate: Candidate, search: bool) -> None:
-        self._bundle, self._truth, self._candidate, self._search = bundle, truth, candidate, search
+    def __init__(self, bundle: Bundle, truth: _Truth, candidate: Candidate) -> None:
+        self._bundle, self._truth, self._candidate = bundle, truth, candidate
         self._gate = candidate.gate
         self._comparisons: list[Comparison] = []
         self._failed: dict[str, tuple[Call, str, Figures]] = {}
         """Of each graph, the first teacher-forced call that fails."""
+        self._within: list[Within] = []
         self._done = 0
         self.picture: Array | None = None
 
@@ -183,7 +194,8 @@ class _Judgement:
             raise
         except EngineError as failed:
             error = " ".join(str(failed).split())
-        failures = tuple(self._failure(*found) for found in self._failed.values())
+        called = [graph for graph in manifest.graphs if any(one.graph == graph for one in self._comparisons)]
+        failures = [failure for graph in called if (failure := self._failure(graph)) is not None]
         return EngineReport(
             name=self._candidate.name,
             description=self._candidate.description,
@@ -191,7 +203,8 @@ class _Judgement:
             picture=likely,
             gate=self._gate,
             picture_gate=PSNR_GATES[manifest.precision],
-            failures=failures,
+            failures=tuple(failures),
+            within=tuple(self._within),
             error=error,
             seconds=round(time.monotonic() - started, 1),
         )
@@ -242,24 +255,68 @@ class _Judgement:
                 )
             )
 
-    def _failure(self, call: Call, output: str, figures: Figures) -> Failure:
-        """Looks for the reason of a graph's first failing call."""
-        plain = Failure(graph=call.graph, step=call.step, timestep=call.timestep, output=output, figures=figures)
-        if not self._search:
-            return dataclasses.replace(plain, note="no search was asked for")
-        inside = self._candidate.inside(call.graph)
-        if inside is None:
-            return dataclasses.replace(plain, note=f"{self._candidate.name} cannot be looked into")
-        canonical = load_graph(self._bundle.path(self._bundle.manifest.graphs[call.graph].file))
+    def _failure(self, graph: str) -> Failure | None:
+        """What is wrong with a graph, and why; None where nothing is."""
+        if graph in self._failed:
+            call, output, figures = self._failed[graph]
+            plain = Failure(graph=graph, step=call.step, timestep=call.timestep, output=output, figures=figures)
+        else:
+            plain = None
+        first = self._truth.known.get(graph)
+        if first is None:
+            return plain and dataclasses.replace(plain, note="no search was asked for")
         try:
-            with self._truth.reference.open(call.graph) as network:
-                departure = find_departure(call, inside, canonical, network, self._gate)
-                weights = compare_weights(call, canonical, network, self._bundle.manifest.precision)
-            islands = None
-            if inside.half is not None:
-                islands = find_islands(call, inside.half, departure.tensor, self._gate, inside.settings)
+            inside = self._candidate.inside(graph)
+            if inside is None:
+                return plain and dataclasses.replace(plain, note=f"{self._candidate.name} cannot be looked into")
+            return self._searched(plain, first, inside)
         except EngineError as error:
-            return dataclasses.replace(plain, note=f"the search failed: {' '.join(str(error).split())}")
+            note = f"the search failed: {' '.join(str(error).split())}"
+            return plain and dataclasses.replace(plain, note=note)
+
+    def _searched(self, plain: Failure | None, first: Known, inside: Inside) -> Failure | None:
+        """The failure with its reason; or one that the outputs do not show."""
+        graph, precision = first.call.graph, self._bundle.manifest.precision
+        canonical = load_graph(self._bundle.path(self._bundle.manifest.graphs[graph].file))
+        inspection = Inspection(first.call, inside, canonical, first.places, self._gate)
+        samples = inspection.sample(first.samples)
+        worst = max(samples, key=lambda name: samples[name].deviation, default="")
+        self._within.append(
+            Within(
+                graph=graph,
+                compared=len(samples),
+                of=sum(name in canonical.producers for name in inside.graph.results),
+                worst=worst,
+                deviation=samples[worst].deviation if worst else 0.0,
+            )
+        )
+        if plain is None and not suspects(inspection, samples, FAULT * self._gate.deviation):
+            return None
+        with self._truth.reference.open(graph) as network:
+            if plain is None:
+                call = first.call
+                departure = find_fault(inspection, samples, network)
+                if departure is None:
+                    return None
+                plain = Failure(
+                    graph=graph,
+                    step=call.step,
+                    timestep=call.timestep,
+                    output=departure.tensor,
+                    figures=departure.figures,
+                    hidden=True,
+                )
+            else:
+                call = self._failed[graph][0]
+                if call is not first.call:
+                    first = known(call, network)
+                    inspection = Inspection(call, inside, canonical, first.places, self._gate)
+                    samples = inspection.sample(first.samples)
+                departure = find_departure(inspection, samples, network)
+            weights = compare_weights(first, canonical, network, precision)
+        islands = None
+        if inside.half is not None and not plain.hidden:
+            islands = find_islands(call, inside.half, departure.tensor, self._gate, inside.settings)
         return dataclasses.replace(plain, departure=departure, weights=weights, islands=islands)
 
 

@@ -16,6 +16,7 @@ from export.figures import Array
 from export.lowering.editor import GraphEditor
 from export.lowering.widen import widen
 from export.verifying.onnx_graph import OnnxGraph, Place, load_graph
+from export.verifying.sampling import run_sampled
 from export.verifying.sessions import Session, SessionSettings, run_marked
 
 
@@ -27,6 +28,9 @@ class Network(Protocol):
 
     def places(self, inputs: Mapping[str, Array]) -> list[Place]:
         """Every intermediate result, in the order in which they are made."""
+
+    def samples(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """A few thousand elements of the result at each of `places`, see `export.verifying.sampling`."""
 
     def capture(self, inputs: Mapping[str, Array], indices: Sequence[int]) -> dict[int, Array]:
         """The intermediate results at these indices of `places`."""
@@ -68,9 +72,14 @@ class OnnxNetwork:
         del inputs  # the file tells
         return self._graph.places()
 
+    def samples(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """See `Network.samples`."""
+        self._session = None  # a session at a time
+        return list(run_sampled(self._graph, self._graph.results, inputs, self._settings).values())
+
     def capture(self, inputs: Mapping[str, Array], indices: Sequence[int]) -> dict[int, Array]:
         """See `Network.capture`."""
-        self._session = None  # a session at a time
+        self._session = None
         names = self._graph.results
         found = run_marked(self._graph, [names[i] for i in indices], inputs, self._settings)
         return {i: found[names[i]] for i in indices}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from export.figures import Figures, Gate
-from export.verifying.bisection import Departure
+from export.verifying.inspection import Departure
 from export.verifying.islands import IslandReport
 from export.verifying.pictures import Likeness
 from export.verifying.weights import WeightReport
@@ -36,6 +36,20 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Within:
+    """The intermediate results of one graph's first call, by samples of a few thousand elements."""
+
+    graph: str
+    compared: int
+    """Tensors that engine and reference both have."""
+    of: int
+    """Tensors of the canonical graph that the engine has."""
+    worst: str
+    """The one that deviates most."""
+    deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """A graph that an engine gets wrong, and why."""
 
@@ -44,6 +58,8 @@ class Failure:
     timestep: float | None
     output: str
     figures: Figures
+    hidden: bool = False
+    """Whether the outputs pass, and only an intermediate result shows that something is wrong."""
     departure: Departure | None = None
     """None where the search was not asked for, or the engine cannot be looked into."""
     weights: WeightReport | None = None
@@ -61,6 +77,8 @@ class EngineReport:
     gate: Gate
     """Of teacher-forced outputs."""
     comparisons: tuple[Comparison, ...] = ()
+    within: tuple[Within, ...] = ()
+    """Empty where no search was asked for, or the engine cannot be looked into."""
     picture: Likeness | None = None
     """The decoded picture of the free run, before the color fix."""
     picture_gate: float = 0.0
@@ -73,8 +91,8 @@ class EngineReport:
     @property
     def passed(self) -> bool:
         """Whether everything that has a gate is within it."""
-        good = all(one.passed is not False for one in self.comparisons)
-        return good and not self.error and self.picture is not None and self.picture.psnr >= self.picture_gate
+        good = all(one.passed is not False for one in self.comparisons) and not self.failures and not self.error
+        return good and self.picture is not None and self.picture.psnr >= self.picture_gate
 
     def worst(self, graph: str, mode: str = TEACHER) -> Figures | None:
         """Of a graph's outputs over all calls, by deviation; None where it was not run."""

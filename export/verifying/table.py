@@ -51,6 +51,11 @@ def _engine(engine: EngineReport) -> Iterator[str]:
         yield "  latents of the free run, deviation after each step: " + ", ".join(
             number(one.figures.deviation) for one in latents
         )
+    for one in engine.within:
+        yield (
+            f"  within {one.graph}: {one.compared} of {one.of} tensors compared by samples, "
+            f"largest deviation {number(one.deviation)} ({one.worst})"
+        )
     if engine.picture is not None:
         met = engine.picture.psnr >= engine.picture_gate
         yield (
@@ -73,7 +78,8 @@ def _row(forced: Comparison, free: Comparison) -> str:
 
 def explanation(failure: Failure) -> Iterator[str]:
     """Why a graph fails, in sentences."""
-    yield f"{place(failure)}: {failure.output} {described(failure.figures)}"
+    hidden = ", though the outputs pass: what follows from it is too small to see here" if failure.hidden else ""
+    yield f"{place(failure)}: {failure.output} {described(failure.figures)}{hidden}"
     if failure.note:
         yield f"  {failure.note}"
     if failure.departure is not None:
@@ -97,10 +103,9 @@ def _departure(failure: Failure) -> Iterator[str]:
         yield f"no tensor departs by itself ({searched}): errors add up; the first beyond the gate is {where}"
         return
     yield f"first departs at {where} ({searched})"
-    if found.figures is not None:
-        inputs = max(found.inputs.values(), default=0.0)
-        alone = "" if found.alone is None else f", and from the reference's own values {number(found.alone.deviation)}"
-        yield f"  it {described(found.figures)}; what it is made of deviates by {number(inputs)}{alone}"
+    inputs = max(found.inputs.values(), default=0.0)
+    alone = "" if found.alone is None else f"; computed from the reference's own values, it {described(found.alone)}"
+    yield f"  it {described(found.figures)}; what it is made of deviates by {number(inputs)} at most{alone}"
     if found.between:
         yield f"  or a node just before it, whose values the reference does not have: {', '.join(found.between)}"
 
@@ -189,5 +194,5 @@ def first_departure(report: Report) -> str:
         )
         where = f"{first} is {found.tensor} (node {found.node}"
         where += f", module {found.module}), " if found.module else "), "
-        where += f"which {described(found.figures or failure.figures)}"
+        where += f"which {described(found.figures)}"
     return f"{engine.name}, graph {place(failure)}: {where}; see the report, then export again or take fp32{others}"

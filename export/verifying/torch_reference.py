@@ -26,6 +26,7 @@ from export.source import Source, open_source
 from export.stages import Stage, stages
 from export.verifying.onnx_graph import Place
 from export.verifying.reference import Network
+from export.verifying.sampling import step_of
 
 _STEMS = {
     "flatten": "view",
@@ -100,6 +101,16 @@ class TorchNetwork:
             found.append(Place(stem=stem, parameters=names, operands=operands, module=module))
 
         self._walk(inputs, note)
+        return found
+
+    def samples(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """See `Network.samples`."""
+        found: list[Array] = []
+
+        def keep(_index: int, _function: object, _operands: object, _module: str, result: Tensor) -> None:
+            found.append(np.array(result.flatten()[:: step_of(result.numel())].float().numpy()))
+
+        self._walk(inputs, keep)
         return found
 
     def capture(self, inputs: Mapping[str, Array], indices: Sequence[int]) -> dict[int, Array]:

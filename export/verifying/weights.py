@@ -4,7 +4,7 @@ differ, found one weight at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,9 @@ from onnx import TensorProto
 from engines.bundle import Precision
 from export.figures import Figures, Gate, compare
 from export.verifying.alignment import align
+from export.verifying.inspection import Known
 from export.verifying.onnx_graph import OnnxGraph, Place
 from export.verifying.reference import Network
-from export.verifying.walk import Call
 
 WEIGHT_GATES = {
     # fp32: copies; the prompt's keys and values are products that another processor may round otherwise
@@ -46,10 +46,10 @@ class WeightReport:
     wrong: tuple[WrongWeight, ...]
 
 
-def compare_weights(call: Call, canonical: OnnxGraph, network: Network, precision: Precision) -> WeightReport:
-    """Compares the weights of a graph; `call` is any call of it."""
+def compare_weights(first: Known, canonical: OnnxGraph, network: Network, precision: Precision) -> WeightReport:
+    """Compares the weights of a graph; `first` is what the reference tells of any call of it."""
     compared, wrong = 0, []
-    for name, other in _pairs(canonical, network.places(call.inputs)).items():
+    for name, other in _pairs(canonical, first.places).items():
         ours, theirs = canonical.constant(name), network.parameter(other)
         if ours is None or theirs is None or not ours.size:
             continue
@@ -65,7 +65,7 @@ def compare_weights(call: Call, canonical: OnnxGraph, network: Network, precisio
     return WeightReport(compared=compared, wrong=tuple(wrong))
 
 
-def _pairs(canonical: OnnxGraph, places: list[Place]) -> Mapping[str, str]:
+def _pairs(canonical: OnnxGraph, places: Sequence[Place]) -> Mapping[str, str]:
     """Our weights' names to the reference's: the same name where it is a torch module's, else by where they stand."""
     ours = canonical.places()
     counterparts = align(ours, places)
