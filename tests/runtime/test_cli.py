@@ -305,6 +305,7 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
         ([], 0, "usage: dossr COMMAND"),
         (["upscale", "--help"], 0, "usage: dossr upscale"),
         (["build", "--help"], 0, "--split-controlnet"),
+        (["verify", "--help"], 0, "--reference"),
         (["version"], 0, "."),
         (["paint"], 2, "error: SettingsError: command must be one of upscale"),
     ],

@@ -17,7 +17,7 @@ from export.lowering import onnxruntime_cpu
 
 
 @contextlib.contextmanager
-def edited(bundle: Path, graph: str, out: Path):
+def edited(bundle: Path, graph: str, out: Path, *, lower_again=True):
     """A copy of the bundle whose canonical graph may be changed in the block: gives the model and its folder."""
     shutil.copytree(bundle, out)
     manifest = open_bundle(out).manifest
@@ -26,7 +26,7 @@ def edited(bundle: Path, graph: str, out: Path):
     model = onnx.load(path, load_external_data=False)
     yield model, path.parent
     onnx.save(model, path)
-    if entry.lowered:
+    if entry.lowered and lower_again:
         onnxruntime_cpu.lower(path)
     files = dict(manifest.files)
     for name in files:
