@@ -76,8 +76,14 @@ def _culprit(inspection: Inspection, names: Sequence[str], threshold: float, net
             suspect = departed[0]
         alone = inspection.alone(suspect, network)
         if not alone.deviation <= threshold:
-            return inspection.departure("tensor", suspect, alone)
+            return _named(inspection, suspect, alone, network)
     return None
+
+
+def _named(inspection: Inspection, name: str, alone: Figures, network: Network) -> Departure:
+    """The culprit; a value just before it that the reference does not have, where that one is infinite already."""
+    first = inspection.first_not_finite(name, network) if alone.nan or alone.inf else name
+    return inspection.departure("tensor", first, alone if first == name else inspection.known[first])
 
 
 def _bisect(inspection: Inspection, output: str, network: Network) -> Departure:
@@ -88,7 +94,7 @@ def _bisect(inspection: Inspection, output: str, network: Network) -> Departure:
         found = _earliest(inspection, output, threshold, network)
         alone = inspection.alone(found, network)
         if not alone.within(inspection.gate):
-            return inspection.departure("tensor", found, alone)
+            return _named(inspection, found, alone, network)
         first = first or found
         if inspection.known[found].deviation >= worst:
             break

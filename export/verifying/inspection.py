@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -131,12 +132,31 @@ class Inspection:
         Raises:
             EngineError: the graph cannot be run so.
         """
-        given = self._values(self.frontier(name), network)
+        found = self._from_reference([name], name, network)[name]
+        return self._compared(name, found, self._values([name], network)[name])
+
+    def first_not_finite(self, name: str, network: Network) -> str:
+        """Of the values on the way from the frontier to the tensor, the first that is NaN or infinite when the engine
+        computes it from the reference's values; the tensor itself where it is the first.
+
+        Raises:
+            EngineError: the graph cannot be run so.
+        """
+        between = [one for one in self._way(name)[1] if one in self._canonical.producers]
+        for one, values in self._from_reference(between, name, network).items() if between else ():
+            figures = _figures(values, np.zeros_like(values))
+            if figures.nan or figures.inf:
+                self.known[one] = figures
+                return one
+        return name
+
+    def _from_reference(self, names: Sequence[str], end: str, network: Network) -> dict[str, Array]:
+        """Values on the way from the frontier of `end` to it, computed from the reference's."""
+        given = self._values(self.frontier(end), network)
         cut = _cut(self.graph, {key: value.shape for key, value in given.items()})
         entries = {_entry(self.graph, key): value for key, value in given.items()}
-        results = Session(marked(cut, [name]), cut.folder, self._settings).run({**self._call.inputs, **entries})
         self.runs += 1
-        return self._compared(name, results[name], self._values([name], network)[name])
+        return Session(marked(cut, names), cut.folder, self._settings).run({**self._call.inputs, **entries})
 
     def departs(self, name: str, threshold: float | None = None) -> bool:
         """Whether a measured tensor is beyond the threshold; None: the gate's."""

@@ -120,7 +120,7 @@ def _sets(half: OnnxGraph, tensor: str, beyond: Sequence[str], everything: Seque
         near = {tensor}
         for reach in range(max(_REACHES) + 1):
             if reach in _REACHES:
-                found[f"{tensor} and what follows within {reach} steps"] = set(near)
+                found[f"{tensor} and what follows within {reach} steps" if reach else f"{tensor} alone"] = set(near)
             near |= {reader for name in near for reader in readers.get(name, ())}
         operator = half.producers[tensor].op_type
         found[f"every {operator}"] = {name for name in everything if half.producers[name].op_type == operator}

@@ -122,8 +122,9 @@ class OnnxGraph:
             owners = [n.rpartition(".")[0] for n in node.input if n in self.constants and "." in n]
             if owners:
                 own[node.output[0]] = owners[0]
-        found, before = {}, ""
+        found: dict[str, str] = {}
         waiting: list[str] = []
+        before = ""
         for name in self.producers:
             if name in own:
                 shared = _shared_path(before, own[name]) if before else own[name].rpartition(".")[0]

@@ -22,13 +22,14 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8ea; --soft: #9aa4ae; --paper: #15181b; --panel: #1e2226;
   --edge: #363c42; --good: #6cc58c; --bad: #ff8a80; --one: #7db4ee; --two: #f0a070; --three: #bda0ec; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .25rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; } p { margin: .25rem 0 .75rem; } .soft { color: var(--soft); }
 .mark { font-weight: 600; } .good { color: var(--good); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--edge); white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 14px;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid var(--edge); white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
 tr.fails td { background: color-mix(in srgb, var(--bad) 14%, transparent); }
 pre { background: var(--panel); border-left: 3px solid var(--bad); padding: .75rem 1rem; white-space: pre-wrap;
@@ -106,11 +107,15 @@ def _engine(outcome: Outcome, engine: EngineReport) -> Iterator[str]:
     )
     if engine.error:
         yield f"<pre>could not be run: {escape(engine.error)}</pre>"
+    for note in engine.notes:
+        yield f'<p class="note">{escape(note)}.</p>'
     for failure in engine.failures:
         yield from _failure(failure)
     if engine.name in outcome.pictures:
         yield from _pictures(outcome, engine)
-    yield chart(engine)
+    if drawing := chart(engine):
+        yield "<h3>Deviation by step</h3>"
+        yield drawing
     yield from _figures(engine)
     if engine.within:
         yield "<h3>Intermediate results</h3>"

@@ -80,7 +80,7 @@ def difference_png(picture: Array, reference: Array) -> tuple[bytes, float]:
     broken = ~np.isfinite(picture[0]).all(axis=0)
     difference = np.nan_to_num(picture[0].astype(np.float64)).clip(0, 1) - reference[0].astype(np.float64).clip(0, 1)
     largest = float(np.abs(difference).max())
-    factor = 2.0 ** math.floor(math.log2(0.5 / largest)) if largest else 1.0
+    factor = max(1.0, 2.0 ** math.floor(math.log2(0.5 / largest))) if largest else 1.0
     shown = (0.5 + factor * difference).clip(0, 1)
     shown[:, broken] = np.array([[1.0], [0.0], [1.0]])
     return _encoded(shown), factor

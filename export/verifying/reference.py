@@ -46,7 +46,7 @@ class Reference(Protocol):
     """What it is, for people."""
     limits: str
     """What it cannot show; empty where it shows everything."""
-    exact: bool
+    independent: bool
     """Whether it is independent of the bundle's own files."""
 
     def open(self, graph: str) -> contextlib.AbstractContextManager[Network]:
@@ -96,7 +96,7 @@ class OnnxReference:
         self._bundle = bundle
         self._settings = SessionSettings(threads=threads)
         half = bundle.manifest.precision is Precision.FP16
-        self.exact = not own
+        self.independent = not own
         if not own:
             self.description = f"the fp32 ONNX files of {bundle.folder}, on the CPU"
             self.limits = "errors that both bundles have; give the --checkpoint to see them"

@@ -61,11 +61,9 @@ class Failure:
     hidden: bool = False
     """Whether the outputs pass, and only an intermediate result shows that something is wrong."""
     departure: Departure | None = None
-    """None where the search was not asked for, or the engine cannot be looked into."""
+    """None where no search was asked for, or the engine cannot be looked into."""
     weights: WeightReport | None = None
     islands: IslandReport | None = None
-    note: str = ""
-    """Why there is no departure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +82,8 @@ class EngineReport:
     picture_gate: float = 0.0
     """Least PSNR in dB."""
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Graphs that could not be looked into, and why."""
     error: str = ""
     """The engine's own words where it could not be run."""
     seconds: float = 0.0

@@ -76,7 +76,7 @@ def _read(path: Path) -> Array:
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("ignore")
-            return np.asarray(picture.convert("RGB"), np.float32) / 255
+            return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageDecodeError(
             f"{path} is not a picture that can be read ({type(error).__name__}); give a PNG or JPEG file"

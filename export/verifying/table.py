@@ -51,11 +51,12 @@ def _engine(engine: EngineReport) -> Iterator[str]:
         yield "  latents of the free run, deviation after each step: " + ", ".join(
             number(one.figures.deviation) for one in latents
         )
-    for one in engine.within:
+    for part in engine.within:
         yield (
-            f"  within {one.graph}: {one.compared} of {one.of} tensors compared by samples, "
-            f"largest deviation {number(one.deviation)} ({one.worst})"
+            f"  within {part.graph}: {part.compared} of {part.of} tensors compared by samples, "
+            f"largest deviation {number(part.deviation)} ({part.worst})"
         )
+    yield from (f"  NOTE: {note}" for note in engine.notes)
     if engine.picture is not None:
         met = engine.picture.psnr >= engine.picture_gate
         yield (
@@ -80,8 +81,6 @@ def explanation(failure: Failure) -> Iterator[str]:
     """Why a graph fails, in sentences."""
     hidden = ", though the outputs pass: what follows from it is too small to see here" if failure.hidden else ""
     yield f"{place(failure)}: {failure.output} {described(failure.figures)}{hidden}"
-    if failure.note:
-        yield f"  {failure.note}"
     if failure.departure is not None:
         yield from (f"  {line}" for line in _departure(failure))
     if failure.weights is not None:
@@ -160,7 +159,7 @@ def described(figures: Figures) -> str:
 
 def number(value: float) -> str:
     """Three digits."""
-    return f"{value:.2e}" if math.isfinite(value) else "-"
+    return f"{value:.2e}"
 
 
 def decibels(value: float) -> str:

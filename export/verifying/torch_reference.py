@@ -47,7 +47,7 @@ class TorchReference:
     """The networks of a checkpoint; see `export.verifying.reference.Reference`."""
 
     limits = ""
-    exact = True
+    independent = True
 
     def __init__(self, source: Source, manifest: Manifest) -> None:
         self.description = f"the fp32 torch networks of {source.checkpoint.path.name}, torch {torch.__version__}"
@@ -68,7 +68,7 @@ class TorchReference:
         with torch.no_grad():
             module: nn.Module = stage.create().eval()
         try:
-            yield TorchNetwork(module, stage.spec)
+            yield TorchNetwork(module, stage.spec, self._source.checkpoint.release)
         finally:
             del module
             gc.collect()
@@ -77,11 +77,13 @@ class TorchReference:
 
 
 class TorchNetwork:
-    """A torch module called as its graph is; see `export.verifying.reference.Network`."""
+    """A torch module called as its graph is; see `export.verifying.reference.Network`.
 
-    def __init__(self, module: nn.Module, spec: GraphSpec) -> None:
-        self._module = module
-        self._spec = spec
+    `release` gives the weights' pages back when the engine's turn comes.
+    """
+
+    def __init__(self, module: nn.Module, spec: GraphSpec, release: Callable[[], None]) -> None:
+        self._module, self._spec, self._release = module, spec, release
         self._parameters = {id(tensor): name for name, tensor in _named_tensors(module)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -149,6 +151,7 @@ class TorchNetwork:
         finally:
             for hook in hooks:
                 hook.remove()
+            self._release()
 
 
 class _Watch(TorchFunctionMode):

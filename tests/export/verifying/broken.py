@@ -70,23 +70,19 @@ def with_swapped_sinusoid(bundle, out):
 
 
 def with_scale(bundle, out, graph, value, factor):
-    """A value is multiplied by a factor, and divided by it two operators later: nothing changes in float32."""
+    """All that reads a value reads it times a factor and divided by it again: nothing changes in float32."""
     with edited(bundle, graph, out) as (model, _):
-        graph_ = model.graph
-        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph_.initializer)
+        nodes, initializers = model.graph.node, model.graph.initializer
+        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in initializers)
         dtype = np.float16 if half else np.float32
-        nodes = list(graph_.node)
+        initializers.append(numpy_helper.from_array(np.asarray(factor, dtype), "factor"))
+        initializers.append(numpy_helper.from_array(np.asarray(1 / factor, dtype), "inverse"))
         at = next(i for i, node in enumerate(nodes) if value in node.output)
-        nodes[at].output[:] = [f"{value}_plain"]
-        graph_.initializer.append(numpy_helper.from_array(np.asarray(factor, dtype), "factor"))
-        graph_.initializer.append(numpy_helper.from_array(np.asarray(1 / factor, dtype), "inverse"))
-        new = [
-            helper.make_node("Mul", [f"{value}_plain", "factor"], [f"{value}_scaled"], f"node_{value}_scaled"),
-            helper.make_node("Identity", [f"{value}_scaled"], [f"{value}_kept"], f"node_{value}_kept"),
-            helper.make_node("Mul", [f"{value}_kept", "inverse"], [value], f"node_{value}_restored"),
-        ]
-        del graph_.node[:]
-        graph_.node.extend([*nodes[: at + 1], *new, *nodes[at + 1 :]])
+        for node in nodes:
+            node.input[:] = ["mul_9002" if name == value else name for name in node.input]
+        nodes.insert(at + 1, helper.make_node("Mul", ["identity_9001", "inverse"], ["mul_9002"], "node_mul_9002"))
+        nodes.insert(at + 1, helper.make_node("Identity", ["mul_9000"], ["identity_9001"], "node_identity_9001"))
+        nodes.insert(at + 1, helper.make_node("Mul", [value, "factor"], ["mul_9000"], "node_mul_9000"))
     return out
 
 
