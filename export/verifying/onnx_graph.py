@@ -48,6 +48,12 @@ class OnnxGraph:
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.producers = {name: node for node in self.nodes for name in node.output if name}
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._stored = {name: name for name in self.constants} | {
+            node.output[0]: node.input[0]
+            for node in self.nodes
+            if node.op_type == "Cast" and node.input[0] in self.constants
+        }
+        """Constants, and what they are called once they are widened, to the constant."""
         self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
         self.types = self._value_types()
         """Value to ONNX's number of its element type."""
@@ -61,7 +67,7 @@ class OnnxGraph:
     def parents(self, name: str) -> list[str]:
         """The values that the value is made of, constants left out."""
         node = self.producers.get(name)
-        return [] if node is None else [n for n in node.input if n and n not in self.constants]
+        return [] if node is None else [n for n in node.input if n and n not in self._stored]
 
     def ancestors(self, name: str) -> set[str]:
         """Every value that the value is made of, itself left out."""
@@ -77,12 +83,10 @@ class OnnxGraph:
     def operands(self, name: str) -> tuple[str, ...]:
         """The constants that the value is made with; of a matrix product in front of a bias as well."""
         node = self.producers[name]
-        own = [n for n in node.input if n in self.constants]
-        for parent in self.parents(name) if _stem(name, node) == "linear" and node.op_type == "Add" else ():
-            made = self.producers.get(parent)
-            own += (
-                [n for n in made.input if n in self.constants] if made is not None and made.op_type == "MatMul" else []
-            )
+        own = self._weights(node)
+        if node.op_type == "Add" and _stem(name, node) == "linear":
+            products = [made for parent in self.parents(name) if (made := self.producers.get(parent)) is not None]
+            own += [weight for made in products if made.op_type == "MatMul" for weight in self._weights(made)]
         return tuple(own)
 
     def constant(self, name: str) -> Array | None:
@@ -99,7 +103,7 @@ class OnnxGraph:
         for name in self.results:
             node = self.producers[name]
             stem = _stem(name, node)
-            parameters = tuple(n for n in node.input if n in self.constants and "." in n)
+            parameters = tuple(n for n in self._weights(node) if "." in n)
             if stem == "linear":  # with or without its weight, depending on what the exporter made of it
                 parameters = tuple(n for n in parameters if n.endswith(".bias"))
             found.append(
@@ -119,8 +123,8 @@ class OnnxGraph:
         """
         own = {}
         for node in self.nodes:
-            owners = [n.rpartition(".")[0] for n in node.input if n in self.constants and "." in n]
-            if owners:
+            owners = [n.rpartition(".")[0] for n in self._weights(node) if "." in n]
+            if owners and node.output[0] not in self._stored:
                 own[node.output[0]] = owners[0]
         found: dict[str, str] = {}
         waiting: list[str] = []
@@ -134,6 +138,10 @@ class OnnxGraph:
             else:
                 waiting.append(name)
         return found | dict.fromkeys(waiting, before.rpartition(".")[0])
+
+    def _weights(self, node: onnx.NodeProto) -> list[str]:
+        """The constants that a node reads, widened or not."""
+        return [self._stored[name] for name in node.input if name in self._stored]
 
     def _dependent(self) -> set[str]:
         """Every value that the inputs decide."""

@@ -9,6 +9,7 @@ from export.verifying.judge import VerifySettings, judge
 from export.verifying.report import TEACHER
 from export.verifying.table import first_departure, table
 from tests.export.verifying import broken
+from tests.parity.exporting import E2E_MINI, exported_bundle
 from tests.paths import MINI
 
 torch = pytest.importorskip("torch")
@@ -55,6 +56,27 @@ def test_a_right_export_passes_against_torch(bundle):
         for one in engine.within:
             assert one.compared > 0.7 * one.of, one
             assert one.deviation <= 10 * engine.gate.deviation, one
+
+
+@pytest.mark.parametrize("fixture", ["mini_bundle", "mini_bundle_fp16"])
+def test_a_bundle_s_own_files_know_every_tensor(request, fixture):
+    """fp16 files are widened to be the reference, which renames their weights."""
+    report = verify(request.getfixturevalue(fixture))
+    assert report.passed, table(report)
+    for engine in report.engines:
+        for one in engine.within:
+            assert one.compared > 0.95 * one.of, one
+
+
+def test_split_graphs(tmp_path):
+    """The ControlNet's graph has many outputs, all of them judged; a weight of its own is found in it."""
+    split = exported_bundle(E2E_MINI, "--precision", "fp32", "--split-controlnet")
+    weight = "network.down_blocks.1.resnets.0.conv1.weight"
+    wrong = broken.with_zeroed_weight(split, tmp_path / "wrong", "controlnet", weight)
+    report = verify(wrong, reference=split)
+    found = failures(report)
+    assert set(found) == {("canonical", "controlnet"), ("onnxruntime-cpu", "controlnet")}
+    assert {failure.departure.module for failure in found.values()} == {weight.removesuffix(".weight")}
 
 
 def test_zeroed_weight(bundle, mini_bundle, tmp_path):

@@ -104,7 +104,7 @@ def test_islands_are_found_and_made_small(tmp_path):
 
 
 def test_no_island_mends_what_is_wrong_in_float32_too(tmp_path):
-    call = Call(graph="test", step=None, timestep=None, inputs={"x": X}, outputs={"y": X + 2})
+    call = Call(graph="test", step=None, timestep=None, inputs={"x": X}, outputs={"y": 2 * X + 1})
     found = find_islands(call, overflowing(tmp_path), "scaled", GATES[Precision.FP16], SETTINGS)
     assert found.smallest is None
     assert len(found.tried) == 1
