@@ -18,7 +18,7 @@ _HELP = """usage: dossr COMMAND ...
 
   upscale INPUT... -o OUTPUT   restore and enlarge pictures      (python -m runtime)
   build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
-  verify BUNDLE                hold its engines against the fp32 reference  (python -m export.verify)
+  verify BUNDLE                hold its engines against fp32     (python -m export.verify)
   version                      print the version
 
 `dossr COMMAND --help` shows a command's options."""

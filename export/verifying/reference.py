@@ -98,7 +98,7 @@ class OnnxReference:
         half = bundle.manifest.precision is Precision.FP16
         self.independent = not own
         if not own:
-            self.description = f"the fp32 ONNX files of {bundle.folder}, on the CPU"
+            self.description = f"the fp32 ONNX files of {bundle.folder.resolve().name}, on the CPU"
             self.limits = "errors that both bundles have; give the --checkpoint to see them"
         elif half:
             self.description = "the bundle's own fp16 ONNX files, computed in float32 on the CPU"

@@ -138,7 +138,7 @@ class Report:
         return json.dumps(_finite(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest keeps of it."""
+        """What the manifest keeps of it: nothing that tells of this machine's folders."""
         engines = {}
         for engine in self.engines:
             worst = {graph: engine.worst(graph) for graph in self.graphs}
@@ -161,7 +161,7 @@ class Report:
                     for one in engine.failures
                     if one.departure is not None
                 ],
-                "error": engine.error,
+                "ran": not engine.error,
             }
         found = {
             "when": self.when,

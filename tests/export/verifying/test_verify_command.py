@@ -121,6 +121,9 @@ def test_an_engine_that_cannot_run_is_reported(tiny, tmp_path):
     assert "canonical: passed" in done.stdout
     report = json.loads((tmp_path / "r.json").read_text())
     assert "NoSuchOperator" in report["engines"][1]["error"]
+    verified = open_bundle(tiny).manifest.verified
+    assert [engine["ran"] for engine in verified["engines"].values()] == [True, False]
+    assert str(tmp_path) not in json.dumps(verified)
 
 
 def test_engines_can_be_chosen(tiny, tmp_path):
