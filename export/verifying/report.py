@@ -94,9 +94,9 @@ class EngineReport:
         good = all(one.passed is not False for one in self.comparisons) and not self.failures and not self.error
         return good and self.picture is not None and self.picture.psnr >= self.picture_gate
 
-    def worst(self, graph: str, mode: str = TEACHER) -> Figures | None:
-        """Of a graph's outputs over all calls, by deviation; None where it was not run."""
-        found = [one.figures for one in self.comparisons if one.graph == graph and one.mode == mode]
+    def worst(self, graph: str) -> Figures | None:
+        """Of a graph's teacher-forced outputs over all calls, by deviation; None where it was not run."""
+        found = [one.figures for one in self.comparisons if one.graph == graph and one.mode == TEACHER]
         return max(found, key=lambda figures: figures.deviation, default=None)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -28,7 +27,6 @@ class SessionSettings:
     """How ONNX Runtime runs a model."""
 
     provider: str = CPU
-    provider_options: tuple[tuple[str, str], ...] = ()
     optimized: bool = False
     """Whether the graph may be rewritten; without it, weights are neither copied nor widened."""
     threads: int | None = None
@@ -58,9 +56,7 @@ class Session:
         if not settings.optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.disable_prepacking", "1")
-        providers: list[Any] = [(settings.provider, dict(settings.provider_options))]
-        if settings.provider != CPU:
-            providers.append((CPU, {}))
+        providers = list(dict.fromkeys((settings.provider, CPU)))  # the CPU for what the provider does not have
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exception types share no base but Exception
