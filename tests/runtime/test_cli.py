@@ -311,6 +311,7 @@ def test_ctrl_c_stops_cleanly(bundle, tmp_path):
         (["upscale", "--help"], 0, "usage: dossr upscale"),
         (["bench", "--help"], 0, "--against"),
         (["build", "--help"], 0, "--split-controlnet"),
+        (["verify", "--help"], 0, "--reference"),
         (["version"], 0, "."),
         (["paint"], 2, "error: SettingsError: command must be one of upscale"),
     ],
