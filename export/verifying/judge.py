@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import solvers
 from engines import hash_cache
-from engines.bundle import Bundle, Manifest, Precision, open_bundle
+from engines.bundle import Bundle, Precision, open_bundle
 from engines.errors import EngineUnavailableError, PackageMissingError, SettingsError
 from export.figures import Array
 from export.progress import Reporter
@@ -26,6 +25,7 @@ from export.verifying.reference import OnnxReference, Reference, other_bundle
 from export.verifying.report import EngineReport, Report
 from export.verifying.sample import make_sample
 from export.verifying.truth import Truth
+from runtime.plans import bundle_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def judge(settings: VerifySettings, reporter: Reporter) -> Outcome:
     reporter.stage("opening the bundle", 0.0)
     bundle = open_bundle(settings.bundle)
     manifest = bundle.manifest
-    plan = _plan(manifest, settings)
+    plan = bundle_plan(manifest, settings.steps, settings.order)
     sample = make_sample(manifest, settings.image, len(plan.steps), settings.seed)
     reference, notes = _reference(bundle, settings)
     judged = candidates(
@@ -118,24 +118,6 @@ def judge(settings: VerifySettings, reporter: Reporter) -> Outcome:
         seconds=round(time.monotonic() - started, 1),
     )
     return Outcome(report=report, reference=truth.trajectory.decoded, pictures=pictures)
-
-
-def _plan(manifest: Manifest, settings: VerifySettings) -> solvers.Plan:
-    schedule, default = manifest.schedule, manifest.plan
-    try:
-        return solvers.plan(
-            default.solver,
-            steps=default.steps if settings.steps is None else settings.steps,
-            order=default.order if settings.order is None else settings.order,
-            prediction=manifest.prediction,
-            t1=schedule.t1,
-            shifting=schedule.shifting,
-            train_timesteps=schedule.train_timesteps,
-            beta_start=schedule.beta_start,
-            beta_end=schedule.beta_end,
-        )
-    except solvers.PlanError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _reference(bundle: Bundle, settings: VerifySettings) -> tuple[Reference, list[str]]:
