@@ -53,7 +53,8 @@ def test_stages(figures):
 
 def test_what_is_summed_up(figures):
     runs = [run for runs in figures[0] for run in runs]
-    assert figures[1].coverage == min(sum(span.seconds for span in run.spans) / run.total for run in runs)
+    covered = [sum(span.seconds for span in run.spans) / run.total for run in runs]
+    assert figures[1].coverage == pytest.approx(min(covered))
     assert figures[1].typical in runs
     assert figures[1].picture.p50 == figures[1].typical.picture
 
