@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
-from runtime.result import peak_memory
+from engines.memory import peak_memory
 
 RUNS = 3
 

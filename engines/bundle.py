@@ -89,6 +89,8 @@ class Manifest:
     """file, sha256 and size of the source checkpoint, and whether the architecture came from a config."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of Python and of each library that took part."""
+    verified: Mapping[str, Any] = field(default_factory=dict)
+    """What the last `dossr verify` found; empty where there was none."""
     schema: int = SCHEMA
 
     @property
@@ -153,6 +155,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             prompt=str(raw["prompt"]),
             checkpoint=dict(raw["checkpoint"]),
             tools=dict(raw["tools"]),
+            verified=dict(raw.get("verified", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleSchemaError(

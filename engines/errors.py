@@ -83,5 +83,19 @@ class OutputNotWritableError(OutputError):
     """The folder is missing, is not writable, or the format is unknown."""
 
 
-class NonFiniteError(DossrError):
-    """A stage produced NaN or infinity; no picture was written."""
+class GuardError(DossrError):
+    """A stage's values cannot be right, and no safer engine was left or allowed; no picture was written."""
+
+    def __init__(self, finding: str, remedy: str = "") -> None:
+        super().__init__(f"{finding}; {remedy}" if remedy else finding)
+        self.finding = finding
+        """Stage, step, value and limit."""
+        self.remedy = remedy
+
+
+class NonFiniteError(GuardError):
+    """A stage produced NaN or infinity."""
+
+
+class OutOfRangeError(GuardError):
+    """A stage produced numbers far beyond what a picture's values can be."""

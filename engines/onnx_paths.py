@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engines.errors import BundlePathError, BundleSchemaError
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from engines.protobuf import fields
 
 _MODEL = {7: "graph", 25: "function"}
 _GRAPH = {1: "node", 5: "tensor", 15: "sparse"}
@@ -61,46 +60,13 @@ def external_locations(message: memoryview, kind: str = "model", depth: int = 0)
     """Every `location` of external tensors in a serialized message of the given kind."""
     if depth > _MAX_DEPTH:
         raise ValueError("graphs nested too deeply")
-    for number, value in _fields(message):
+    for number, value in fields(message):
+        if not isinstance(value, memoryview):
+            continue
         if kind == "tensor":
             if number == _EXTERNAL_DATA:
-                entry = {n: bytes(v).decode() for n, v in _fields(value)}
+                entry = {n: bytes(v).decode() for n, v in fields(value) if isinstance(v, memoryview)}
                 if entry.get(1) == "location":
                     yield entry.get(2, "")
         elif child := _CHILDREN[kind].get(number):
             yield from external_locations(value, child, depth + 1)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The length-delimited fields of a message; the others are passed over."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        wire = tag & 7
-        if wire == _VARINT:
-            _, position = _varint(message, position)
-            continue
-        if wire == _BYTES:
-            length, position = _varint(message, position)
-        elif wire in (_FIXED32, _FIXED64):
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire} at byte {position}")
-        if position + length > len(message):
-            raise ValueError("truncated")
-        if wire == _BYTES:
-            yield tag >> 3, message[position : position + length]
-        position += length
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"number too long at byte {position}")

@@ -75,6 +75,21 @@ def static_shape(text: str) -> tuple[int, int]:
     return sides
 
 
+def check_files(checkpoint: Path | None, config: Path | None, context: Path | None) -> None:
+    """Whether the files of these options are there.
+
+    Raises:
+        CheckpointNotFoundError, ConfigError, ContextError: one is not.
+    """
+    for option, path, missing in (
+        ("--checkpoint", checkpoint, CheckpointNotFoundError),
+        ("--config", config, ConfigError),
+        ("--context", context, ContextError),
+    ):
+        if path is not None and not path.is_file():
+            raise missing(f"cannot read {option} {path}: there is no such file; correct the path")
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses and builds."""
     args = parser().parse_args(argv)
@@ -93,13 +108,7 @@ def main(argv: Sequence[str]) -> int:
                 "leave all three out to export the demo model"
             )
         args.checkpoint, args.config, args.context = DEMO_FILES
-    for option, path, missing in (
-        ("--checkpoint", args.checkpoint, CheckpointNotFoundError),
-        ("--config", args.config, ConfigError),
-        ("--context", args.context, ContextError),
-    ):
-        if path is not None and not path.is_file():
-            raise missing(f"cannot read {option} {path}: there is no such file; correct the path")
+    check_files(args.checkpoint, args.config, args.context)
     try:  # torch takes seconds to import: usage errors need not wait
         from export.bundle import build
         from export.progress import Progress, Silent
@@ -139,10 +148,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # leaves through the same clean-up as Ctrl-C
+def end_like_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    """A signal's handler: leaves through the same clean-up as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, end_like_ctrl_c)
     sys.exit(run_command(main))

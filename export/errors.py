@@ -37,5 +37,9 @@ class ExportVerificationError(ExportError):
     """An exported graph's outputs differ from the fp32 torch module's by more than the gate."""
 
 
+class EngineDepartsError(ExportError):
+    """An engine does not compute what its reference computes."""
+
+
 class OutputBusyError(ExportError):
     """Another export is writing to the same output."""

@@ -8,12 +8,14 @@ import importlib.metadata
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import engines
 from engines.bundle import Manifest, Precision
 from engines.files import sha256_file
-from export.source import Source
+
+if TYPE_CHECKING:  # `dossr verify` asks for the tools' versions where torch may not be installed
+    from export.source import Source
 
 _LIBRARIES = ("torch", "diffusers", "onnx", "onnxscript", "onnxruntime", "dossr-deploy")
 

@@ -20,36 +20,12 @@ from engines.bundle import Precision
 from engines.graphs import GraphSpec
 from engines.ort import import_onnxruntime, usable_cores
 from export.errors import ExportError, ExportVerificationError
+from export.figures import ADDED_TO, GATES, Gate, compare, std
 from export.limits import is_out_of_memory
 from export.samples import random_inputs, sizes
 
 CASES = ((1, 24, 16, 499.0), (3, 8, 32, 37.0))
 """Batch, height and width of the latent, and timestep."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """What a precision may differ by."""
-
-    deviation: float
-    """Largest max(|difference| / max(std of the reference, |reference|)): rounding is relative to the value, and
-    exponentials (`latent_std`) have single values dozens of standard deviations away."""
-    cosine: float
-    """Smallest cosine of the angle between the two outputs."""
-
-
-GATES = {
-    # fp32: summation order alone differs; three orders of magnitude above what is measured would still be a bug
-    Precision.FP32: Gate(deviation=1e-4, cosine=0.9999),
-    # fp16: 11 bits of mantissa in weights and activations through some hundred layers
-    Precision.FP16: Gate(deviation=2e-2, cosine=0.9999),
-}
-
-
-ADDED_TO = {"latent_std": "latent_mean"}
-"""Outputs whose error counts against another's spread: std weighs a normal that is added to the mean, and with trained
-weights it is hundreds of times smaller, the exponential of a number that fp16 holds to a few hundredths.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +95,13 @@ def _verify(path: Path, spec: GraphSpec, expected: Sequence[Expectation], precis
         for name, result in zip(names, results, strict=True):
             where = f"{spec.name}.{name} at {case.label} ({path.name})"
             beside = case.outputs.get(ADDED_TO.get(name, ""))
-            scale = 0.0 if beside is None else float(beside.std())
-            figures = _compare(torch.from_numpy(result), case.outputs[name], scale, figures, GATES[precision], where)
+            spread = 0.0 if beside is None else std(beside.numpy())
+            figures = _compare(torch.from_numpy(result), case.outputs[name], spread, figures, GATES[precision], where)
     return {**{k: float(f"{v:.6g}") for k, v in figures.items()}, "cases": [case.label for case in expected]}
 
 
 def _compare(
-    result: Tensor, reference: Tensor, scale: float, worst: dict[str, float], gate: Gate, where: str
+    result: Tensor, reference: Tensor, spread: float, worst: dict[str, float], gate: Gate, where: str
 ) -> dict[str, float]:
     advice = "report it with the versions of torch, onnxscript and onnxruntime"
     if not torch.isfinite(reference).all():
@@ -139,18 +115,14 @@ def _compare(
         raise ExportVerificationError(
             f"{where} has shape {list(result.shape)}, expected {list(reference.shape)}; {advice}"
         )
-    a, b = result.double().flatten(), reference.double().flatten()
-    difference = float((a - b).abs().max())
-    spread = max(float(b.std()), scale, 1e-6 * float(b.abs().max()), 1e-30)
-    deviation = float(((a - b).abs() / b.abs().clamp_min(spread)).max())
-    cosine = float(a @ b / (a.norm() * b.norm()).clamp_min(1e-30)) if difference else 1.0
-    if deviation > gate.deviation or cosine < gate.cosine:
+    found = compare(result.numpy(), reference.numpy(), spread=spread)
+    if not found.within(gate):
         raise ExportVerificationError(
-            f"{where} differs from the fp32 torch module by {deviation:.2e} of its spread, cosine {cosine:.6f}; "
-            f"at most {gate.deviation:.0e} and at least {gate.cosine} are accepted; {advice}"
+            f"{where} differs from the fp32 torch module by {found.deviation:.2e} of its spread, cosine "
+            f"{found.cosine:.6f}; at most {gate.deviation:.0e} and at least {gate.cosine} are accepted; {advice}"
         )
     return {
-        "deviation": max(worst["deviation"], deviation),
-        "cosine": min(worst["cosine"], cosine),
-        "difference": max(worst["difference"], difference),
+        "deviation": max(worst["deviation"], found.deviation),
+        "cosine": min(worst["cosine"], found.cosine),
+        "difference": max(worst["difference"], found.max_abs),
     }

@@ -4,6 +4,9 @@ Everywhere: tensors are C-contiguous host memory, NCHW. Results are the same bit
 and for any number of threads. The GIL is released while a kernel runs, and any number of Python threads may call at
 once, as long as none writes what another reads. An argument of the wrong type or dtype is a TypeError, one of the wrong
 shape, range or memory a ValueError; the text names the argument, what it was and what was expected.
+
+Where a kernel returns the largest absolute value, that is NaN if any value was NaN, else infinity if any was infinite,
+and 0.0 of no values. It is taken on the way, as a maximum of integers, without a second pass.
 """
 
 from collections.abc import Sequence
@@ -143,7 +146,7 @@ def start(
     noise_start: Tensor,
     c_hat: float,
     c_z: float,
-) -> bool:
+) -> float:
     """Samples the posterior and makes the first latent; all tensors float32 of one shape.
 
         x0_hat = latent_mean + latent_std * noise_posterior        (written)
@@ -152,7 +155,7 @@ def start(
     x and x0_hat may share memory with no other argument. Coefficients are rounded to float32.
 
     Returns:
-        Whether every x is finite.
+        The largest absolute value in x and x0_hat.
     """
 
 def solver_step(
@@ -168,7 +171,7 @@ def solver_step(
     c_hat: float,
     c_p: Sequence[float],
     c_z: float,
-) -> bool:
+) -> float:
     """One row of a `solvers.Plan` in one pass, in float32 with fused multiply-adds; all tensors of one shape.
 
         p  = p_x * x + p_out * output + p_hat * x0_hat             (written to predictions[0])
@@ -186,7 +189,7 @@ def solver_step(
     x and predictions[0] may share memory with no other argument.
 
     Returns:
-        Whether every new x is finite.
+        The largest absolute value in the new x and p.
     """
 
 def image_to_planar(src: object, out: Tensor) -> None:
@@ -200,16 +203,17 @@ def image_to_planar(src: object, out: Tensor) -> None:
             replicated.
     """
 
-def planar_to_image(src: Tensor, out: Tensor) -> bool:
+def planar_to_image(src: Tensor, out: Tensor) -> float:
     """Planes to 8- or 16-bit pixels, cropped to the top-left corner.
 
     Args:
         src: float32 [1, 3, H, W].
         out: uint8 or uint16 [h, w, 1 or 3], h <= H, w <= W; written: clamped to [0, 1], times 255 or 65535 in float32,
-            rounded half to even. A single channel is 0.299 red + 0.587 green + 0.114 blue of the clamped values.
+            rounded half to even. A single channel is 0.299 red + 0.587 green + 0.114 blue of the clamped values. NaN
+            and infinities are written as 0.
 
     Returns:
-        Whether all values within the crop were finite. Those that were not (NaN, infinities) are written as 0.
+        The largest absolute value within the crop, before clamping.
     """
 
 def change_depth(src: Tensor, out: Tensor) -> None:

@@ -17,6 +17,7 @@ from engines.errors import OutputExistsError, SettingsError
 from engines.files import check_writable
 from runtime.color_fix import COLOR_FIXES
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
+from runtime.fallback import AUTO
 from runtime.images import FORMATS, check_output, load_picture, result_depth
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
@@ -67,6 +68,13 @@ def parser(prog: str = "python -m runtime") -> Parser:
         "--max-memory", metavar="SIZE", help="what to hold at most, like 9GiB: engines are closed to stay below it"
     )
     p.add_argument(
+        "--fallback",
+        default=AUTO,
+        metavar="auto|none|DIR",
+        help="what makes a picture again whose values went wrong: a safer engine, nothing, or another bundle, too "
+        "(default: %(default)s)",
+    )
+    p.add_argument(
         "--provider-option", action="append", default=[], metavar="KEY=VALUE", help="for ONNX Runtime's provider"
     )
     p.add_argument("--trace", type=Path, metavar="FILE.safetensors", help="write every intermediate (one input)")
@@ -100,6 +108,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         threads=args.threads,
         provider_options=options,
         max_memory=args.max_memory,
+        fallback=args.fallback,
     ) as upscaler:
         for source, output, depth in zip(args.input, outputs, depths, strict=True):
             trace = Trace() if args.trace else None
@@ -125,7 +134,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
                 seconds = result.timings["total"]
                 print(f"{source.name} -> {output}, {size}, {seconds:.2f} s, seed {result.seed}", file=sys.stderr)
             if args.json:
-                print(json.dumps(_report(source, output, result, upscaler, str(bundle))), flush=True)
+                print(json.dumps(_report(source, output, result, str(bundle))), flush=True)
     return 0
 
 
@@ -186,7 +195,7 @@ def _key_value(option: str) -> tuple[str, str]:
     return key, value
 
 
-def _report(source: Path, output: Path, result: Result, upscaler: Upscaler, bundle: str) -> dict[str, object]:
+def _report(source: Path, output: Path, result: Result, bundle: str) -> dict[str, object]:
     return {
         "input": str(source),
         "output": str(output),
@@ -198,7 +207,8 @@ def _report(source: Path, output: Path, result: Result, upscaler: Upscaler, bund
         "notices": list(result.notices),
         "peak_memory": result.peak_memory,
         "bundle": bundle,
-        "engine": upscaler.description,
+        "engine": result.engine,
+        "guard_hits": list(result.guard_hits),
     }
 
 

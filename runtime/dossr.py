@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from engines.cli import run_command
 from engines.errors import SettingsError
@@ -16,7 +17,9 @@ from engines.errors import SettingsError
 _HELP = """usage: dossr COMMAND ...
 
   upscale INPUT... -o OUTPUT   restore and enlarge pictures      (python -m runtime)
+  bench                        measure a bundle on this machine  (python -m runtime.bench)
   build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
+  verify BUNDLE                hold its engines against fp32     (python -m export.verify)
   version                      print the version
 
 `dossr COMMAND --help` shows a command's options."""
@@ -28,9 +31,23 @@ def _upscale(arguments: Sequence[str]) -> int:
     return upscale(arguments, "dossr upscale")
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    from runtime.bench.cli import main as bench
+
+    return bench(arguments, "dossr bench")
+
+
 def _build(arguments: Sequence[str]) -> int:
-    """Becomes the exporter's process, so that Ctrl-C and SIGTERM reach it and it can clean up."""
-    os.execv(sys.executable, [sys.executable, "-m", "export.build", *arguments])  # noqa: S606, our own interpreter
+    _become("export.build", arguments)
+
+
+def _verify(arguments: Sequence[str]) -> int:
+    _become("export.verify", arguments)
+
+
+def _become(module: str, arguments: Sequence[str]) -> NoReturn:
+    """Becomes the module's process, so that Ctrl-C and SIGTERM reach it and it can clean up."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606, our own interpreter
 
 
 def _version(_arguments: Sequence[str]) -> int:
@@ -38,7 +55,7 @@ def _version(_arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"upscale": _upscale, "build": _build, "version": _version}
+COMMANDS = {"upscale": _upscale, "bench": _bench, "build": _build, "verify": _verify, "version": _version}
 
 
 def dispatch(arguments: Sequence[str]) -> int:

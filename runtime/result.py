@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.clock import Span
 from runtime.images import save_picture
 from runtime.kernels import Tensor
 
@@ -29,8 +27,15 @@ class Result:
     seed: int
     peak_memory: int
     """Bytes: the most that this process has held so far."""
+    engine: str = ""
+    """What made the picture: the engine, where it runs, and the bundle's name."""
+    guard_hits: tuple[str, ...] = ()
+    """What was wrong on the engines that were tried before, and where; empty where the asked one made the picture."""
+    spans: tuple[Span, ...] = ()
+    """Where `timings["total"]` went, in finer pieces; what no span covers was spent between them."""
     notices: tuple[str, ...] = ()
-    """What of the input is not in the result, a sentence each (frames left out, a profile that does not fit)."""
+    """What of the input is not in the result (frames left out, a profile that does not fit), and that a picture was
+    made again; a sentence each."""
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     """The input's `icc_profile` and `exif`, where they fit the result; the EXIF's orientation is applied and gone."""
 
@@ -65,37 +70,3 @@ class Result:
             bit_depth=bit_depth,
             overwrite=overwrite,
         )
-
-
-class Clock:
-    """Seconds by stage, and the time since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Adds the block's seconds to the stage's."""
-        begin = time.perf_counter()
-        yield
-        self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - begin
-
-    def timings(self) -> dict[str, float]:
-        """Seconds by stage so far, and `total`."""
-        return self._stages | {"total": time.perf_counter() - self._start}
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes; 0 where the system does not say."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024  # ru_maxrss would hold the parent's, too
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engines.errors import NonFiniteError
+from runtime.clock import Clock
+from runtime.guard import check_start, check_step
 from runtime.kernels import Tensor, solver_step, start
 from runtime.noise import NoiseSource
 from solvers import Plan
@@ -36,18 +37,27 @@ class Observer(Protocol):
 
 
 def start_latent(
-    plan: Plan, state: SamplerState, noise: NoiseSource, mean: Tensor, std: Tensor, observer: Observer
+    plan: Plan,
+    state: SamplerState,
+    noise: NoiseSource,
+    mean: Tensor,
+    std: Tensor,
+    observer: Observer,
+    clock: Clock,
 ) -> None:
     """x0_hat = mean + std z' (the posterior is sampled), then x = c_hat x0_hat + c_z z.
 
     Raises:
-        NonFiniteError: the encoder gave NaN or infinity.
+        GuardError: the encoder gave NaN, infinity or values out of range.
     """
+    instant = clock.now()
     noise.fill(state.noise_posterior)
     noise.fill(state.noise)
+    instant = clock.done("noise", instant)
     c_hat, c_z = plan.start
-    finite = start(state.latent, state.x0_hat, mean, std, state.noise_posterior, state.noise, c_hat, c_z)
-    _check_finite(finite, "encode")
+    largest = start(state.latent, state.x0_hat, mean, std, state.noise_posterior, state.noise, c_hat, c_z)
+    clock.done("start", instant)
+    check_start(largest)
     observer.record("x0_hat", state.x0_hat)
     observer.record("latents", state.latent)
 
@@ -59,6 +69,7 @@ def sample(
     noise: NoiseSource,
     observer: Observer,
     on_step: Callable[[int], None],
+    clock: Clock,
 ) -> None:
     """Walks the plan from the start latent to timestep 0. Allocates nothing.
 
@@ -69,19 +80,23 @@ def sample(
         noise: drawn from once a step, the last one included.
         observer: is shown eps, pred_x0 and latents of each step.
         on_step: called with the number of steps done.
+        clock: gets spans denoise, noise and solver of each step.
 
     Raises:
-        NonFiniteError: a step gave NaN or infinity.
+        GuardError: a step gave NaN, infinity or values out of range.
     """
     a, b, c = state.predictions
     rings = ((a, b, c), (c, a, b), (b, c, a))  # newest first: each step writes over the oldest
     for i, step in enumerate(plan.steps):
         ring = rings[i % 3]
         state.timestep.fill(step.timestep)
+        instant = clock.now()
         for call in denoise:
             call()
+        instant = clock.done("denoise", instant, i + 1)
         noise.fill(state.noise)
-        finite = solver_step(
+        instant = clock.done("noise", instant, i + 1)
+        largest = solver_step(
             state.latent,
             state.output,
             state.x0_hat,
@@ -95,13 +110,9 @@ def sample(
             step.c_p,
             step.c_z,
         )
-        _check_finite(finite, f"denoise, step {i + 1} (timestep {step.timestep:g})")
+        clock.done("solver", instant, i + 1)
+        check_step(largest, i + 1, step)
         observer.record("eps", state.output)
         observer.record("pred_x0", ring[0])
         observer.record("latents", state.latent)
         on_step(i + 1)
-
-
-def _check_finite(finite: bool, stage: str) -> None:
-    if not finite:
-        raise NonFiniteError(f"{stage} gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint")

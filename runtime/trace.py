@@ -22,6 +22,9 @@ class NoTrace:
     def record(self, name: str, tensor: Tensor) -> None:
         """See `runtime.sampler.Observer.record`."""
 
+    def clear(self) -> None:
+        """See `Trace.clear`."""
+
 
 class Trace:
     """Copies of the intermediates of one run, all float32."""
@@ -35,6 +38,10 @@ class Trace:
         if copies and name not in _STACKED:
             raise SettingsError(f"this Trace already holds {name} of another picture; make a new one for each")
         copies.append((tensor.shape, bytes(memoryview(tensor))))
+
+    def clear(self) -> None:
+        """Forgets every tensor: the picture is made again."""
+        self._tensors.clear()
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all.

@@ -15,19 +15,21 @@ import solvers
 from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
-from engines.errors import EngineError, NonFiniteError, SettingsError
-from engines.graphs import UPSCALE, VAE_FACTOR
-from engines.memory import parse_size
+from engines.errors import EngineError, SettingsError
+from engines.graphs import UPSCALE
+from engines.memory import parse_size, peak_memory
+from runtime.clock import Clock
 from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
-from runtime.engine_pool import EnginePool
+from runtime.fallback import AUTO, OpenWay, Ways
+from runtime.guard import check_picture
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
-from runtime.result import Clock, Result, peak_memory
+from runtime.plans import bundle_plan
+from runtime.result import Result
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
-from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
 
 MAX_SCALE = 16.0
 MAX_THREADS = 1024
@@ -52,11 +54,15 @@ class Upscaler:
         max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
             closed when the budget asks, by estimates for the full-size model on a CPU. None: every engine is opened
             now and stays open.
+        fallback: what makes a picture again, from its beginning and of the same noise, when a stage gave NaN, infinity
+            or values out of range (`runtime.guard`). "auto": the CPU in float32, where that is another engine than the
+            asked one; a path: besides, that bundle of the same checkpoint (of --precision fp32, say); "none": nothing,
+            such a picture is an error. Opened when it is needed, within `max_memory`.
 
     Raises:
-        BundleError: the bundle is missing, damaged or too new.
+        BundleError: the bundle, or the one that `fallback` names, is missing, damaged or too new.
         EngineError: the engine is missing or refuses a graph.
-        SettingsError: an unknown engine.
+        SettingsError: an unknown engine, or a fallback that cannot be one.
         MemoryBudgetError: an engine alone takes more than `max_memory`.
     """
 
@@ -69,6 +75,7 @@ class Upscaler:
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         max_memory: int | str | None = None,
+        fallback: str | Path = AUTO,
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
@@ -83,10 +90,8 @@ class Upscaler:
         opened = open_bundle(bundle)
         self._lock = threading.Lock()
         self._manifest = opened.manifest
-        self._workspace: tuple[tuple[int, int], Workspace] | None = None
         self._closed = False
-        self._padding_told = False
-        self._pool = EnginePool(backend, opened, settings, budget)
+        self._ways = Ways(opened, backend, settings, budget, fallback)
 
     @property
     def manifest(self) -> Manifest:
@@ -95,8 +100,13 @@ class Upscaler:
 
     @property
     def description(self) -> str:
-        """The engine and where it runs, for people."""
-        return "closed" if self._closed else self._pool.description
+        """The asked engine, where it runs and the bundle, for people."""
+        return "closed" if self._closed else self._ways.asked.description
+
+    @property
+    def guard_hits(self) -> dict[str, int]:
+        """By engine, how many pictures had wrong values there so far."""
+        return dict(self._ways.guard_hits)
 
     def __call__(
         self,
@@ -129,7 +139,8 @@ class Upscaler:
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
-            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler.
+            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler. Begins
+                anew where the picture is made again.
 
         Returns:
             The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
@@ -139,87 +150,89 @@ class Upscaler:
             ImageError: the picture cannot be read, or is too large for the bundle.
             MemoryBudgetError: at this size a graph takes more than `max_memory`.
             EngineError: the engine failed, or the Upscaler is closed.
-            NonFiniteError: a stage produced NaN or infinity.
+            GuardError: NaN, infinity or values out of range, on every engine that was allowed.
         """
-        chosen = self._plan(steps, order, plan, force_plan)
+        clock = Clock()
+        with clock.span("plan"):
+            chosen = self._plan(steps, order, plan, force_plan)
         fix = color_fix_named(color_fix)
-        source = noise_source(noise, seed)
+        noise_source(noise, seed)  # refused before any work
         check_scale(scale)
         check_depth(bit_depth)
         if trace is not None and not isinstance(trace, Trace):
             raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
         observer = trace or NoTrace()
         report = on_progress or (lambda _stage, _done, _total: None)
-        clock = Clock()
         total = len(chosen.steps)
-        with clock.time("load"):
+        with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
         for notice in picture.notices:
             _log.warning("%s", notice)
-        with self._lock:
-            ws = self._workspace_for(picture)
+
+        def restore(way: OpenWay) -> Tensor:
+            with clock.span("bind"):
+                ws = way.workspace(picture.width, picture.height)
+            source = noise_source(noise, seed)  # from its first draw, also where the picture is made again
             with clock.time("preprocess"):
-                image_to_planar(picture.pixels, ws.low_res)
-                ws.run("preprocess")
+                with clock.span("convert"):
+                    image_to_planar(picture.pixels, ws.low_res)
+                with clock.span("preprocess"):
+                    ws.run("preprocess")
             report("encode", 0, total)
             with clock.time("encode"):
-                ws.run("encode")
-                ws.run("condition")
+                with clock.span("encode"):
+                    ws.run("encode")
+                with clock.span("condition"):
+                    ws.run("condition")
             for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
                 observer.record(name, getattr(ws, name))
             report("denoise", 0, total)
             with clock.time("denoise"):
-                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer)
-                sample(chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total))
+                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer, clock)
+                sample(
+                    chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total), clock
+                )
             report("decode", total, total)
-            with clock.time("decode"):
+            with clock.time("decode"), clock.span("decode"):
                 ws.run("decode")
             observer.record("decoded", ws.decoded)
-            with clock.time("color_fix"):
+            with clock.time("color_fix"), clock.span("color_fix"):
                 if fix is not None:
                     fix(ws.decoded, ws.preprocessed)
                     observer.record("colorfixed", ws.decoded)
-            with clock.time("finish"):
+            with clock.time("finish"), clock.span("convert"):
                 shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
                 pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
-                if not planar_to_image(ws.decoded, pixels):
-                    raise NonFiniteError(
-                        "decode gave NaN or infinity; use a bundle of --precision fp32, or check the checkpoint"
-                    )
-        with clock.time("finish"):
-            finished = finish_picture(pixels, picture, result_size(picture, scale))
+                check_picture(planar_to_image(ws.decoded, pixels))
+            return pixels
+
+        with self._lock:
+            if self._closed:
+                raise EngineError("this Upscaler is closed; open another one")
+            made = self._ways.first_right(restore, observer.clear)
+        with clock.time("finish"), clock.span("finish"):
+            finished = finish_picture(made.picture, picture, result_size(picture, scale))
         return Result(
             image=finished.image,
             pixels=finished.pixels,
             timings=clock.timings(),
+            spans=clock.spans,
             seed=seed,
             peak_memory=peak_memory(),
-            notices=picture.notices,
+            engine=made.engine,
+            guard_hits=made.guard_hits,
+            notices=(*picture.notices, *made.notices),
             metadata=picture.metadata,
         )
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
-        default, schedule = self._manifest.plan, self._manifest.schedule
         if plan is None:
-            try:
-                return solvers.plan(
-                    default.solver,
-                    steps=default.steps if steps is None else steps,
-                    order=default.order if order is None else order,
-                    prediction=self._manifest.prediction,
-                    t1=schedule.t1,
-                    shifting=schedule.shifting,
-                    train_timesteps=schedule.train_timesteps,
-                    beta_start=schedule.beta_start,
-                    beta_end=schedule.beta_end,
-                )
-            except solvers.PlanError as error:
-                raise SettingsError(str(error)) from error
+            return bundle_plan(self._manifest, steps, order)
         if steps is not None or order is not None:
             raise SettingsError("steps and order belong to the plan; give either a plan or them")
         if not isinstance(plan, solvers.Plan):
             raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
-        trained = (schedule.t1, self._manifest.prediction)
+        trained = (self._manifest.schedule.t1, self._manifest.prediction)
         if (plan.t1, plan.prediction) != trained and not force:
             raise SettingsError(
                 f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
@@ -227,30 +240,11 @@ class Upscaler:
             )
         return plan
 
-    def _workspace_for(self, picture: Picture) -> Workspace:
-        if self._closed:
-            raise EngineError("this Upscaler is closed; open another one")
-        size = latent_size(self._manifest, picture.width, picture.height)
-        if size != latent_size_needed(picture.width, picture.height) and not self._padding_told:
-            self._padding_told = True
-            _log.warning(
-                "the bundle has one shape, so smaller pictures are padded to %dx%d; they differ slightly from those of "
-                "a bundle without --static",
-                size[1] * VAE_FACTOR // UPSCALE,
-                size[0] * VAE_FACTOR // UPSCALE,
-            )
-        if self._workspace is None or self._workspace[0] != size:
-            self._workspace = None  # free the old buffers before the new ones are made
-            self._pool.unbind()
-            self._workspace = (size, make_workspace(self._manifest, self._pool, size))
-        return self._workspace[1]
-
     def close(self) -> None:
         """Frees the engines and buffers, after the call that is running. Closing twice is allowed."""
         with self._lock:
             self._closed = True
-            self._workspace = None
-            self._pool.close()
+            self._ways.close()
 
     def __enter__(self) -> Upscaler:
         return self

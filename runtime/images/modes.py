@@ -109,7 +109,7 @@ def _from_floats(image: Image.Image, where: str) -> Image.Image:
     for plane in range(3):
         planes.slice(0).slice(plane).copy_from(values)
     low, high = _extremes(image)
-    if not planar_to_image(planes, pixels) or low < 0 or high > 1:
+    if not planar_to_image(planes, pixels) <= 1 or low < 0:  # so that NaN is refused, too
         raise ImageDecodeError(
             f"{where} has floating-point values from {low} to {high}, expected 0 to 1 and no NaN; scale them first"
         )

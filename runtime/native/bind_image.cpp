@@ -49,7 +49,7 @@ void to_planar(nb::handle src, const Tensor& out) {
     convert(source, out.as<float>(), height, width);
 }
 
-bool to_image(const Tensor& src, const Tensor& out) {
+float to_image(const Tensor& src, const Tensor& out) {
     require_planes("src", src);
     if (!is_sample(out.dtype())) {
         throw nb::type_error(("out: expected dtype uint8 or uint16, got " + out.describe()).c_str());

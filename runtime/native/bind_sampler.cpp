@@ -9,8 +9,8 @@ using namespace nb::literals;
 namespace dossr {
 namespace {
 
-bool start_latent(const Tensor& x, const Tensor& x0_hat, const Tensor& mean, const Tensor& std,
-                  const Tensor& noise_posterior, const Tensor& noise_start, double c_hat, double c_z) {
+float start_latent(const Tensor& x, const Tensor& x0_hat, const Tensor& mean, const Tensor& std,
+                   const Tensor& noise_posterior, const Tensor& noise_start, double c_hat, double c_z) {
     require_dtype("x", x, Dtype::float32);
     require_float32("x0_hat", x0_hat, x.shape());
     require_float32("latent_mean", mean, x.shape());
@@ -29,8 +29,8 @@ bool start_latent(const Tensor& x, const Tensor& x0_hat, const Tensor& mean, con
                  noise_start.as<float>(), hat, z, x.size());
 }
 
-bool step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::handle predictions, const Tensor* noise,
-          double p_x, double p_out, double p_hat, double c_x, double c_hat, nb::handle c_p, double c_z) {
+float step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::handle predictions, const Tensor* noise,
+           double p_x, double p_out, double p_hat, double c_x, double c_hat, nb::handle c_p, double c_z) {
     const std::vector<nb::object> weights = items_of("c_p", c_p, 3);
     const std::vector<nb::object> ring = items_of("predictions", predictions, 16);
     if (weights.empty() || ring.size() < weights.size()) {

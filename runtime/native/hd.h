@@ -86,7 +86,13 @@ DOSSR_HD float float_of(std::uint32_t bits) {
 #endif
 }
 
-// 1 for NaN and infinities, 0 for the rest; decided on the bits, so that no compiler flag can argue it away.
-DOSSR_HD std::uint32_t not_finite(float a) { return (bits_of(a) & 0x7fffffffu) >= 0x7f800000u ? 1u : 0u; }
+// |a| as an integer of the same order, with infinity above every number and NaN above infinity: the largest absolute
+// value of many floats is an integer maximum, which no compiler flag can argue NaN away from, and which threads, warps
+// and blocks may take in any order.
+DOSSR_HD std::int32_t magnitude(float a) { return static_cast<std::int32_t>(bits_of(a) & 0x7fffffffu); }
+
+DOSSR_HD std::int32_t larger(std::int32_t a, std::int32_t b) { return a > b ? a : b; }
+
+DOSSR_HD bool not_finite(float a) { return magnitude(a) >= 0x7f800000; }
 
 }  // namespace dossr

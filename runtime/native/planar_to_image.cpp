@@ -1,8 +1,8 @@
 #include "planar_to_image.h"
 
 #include <algorithm>
-#include <atomic>
 
+#include "largest.h"
 #include "parallel.h"
 #include "pixel_math.h"
 #include "simd.h"
@@ -13,49 +13,51 @@ namespace {
 constexpr std::int64_t kStrip = 256;
 
 template <typename Sample>
-DOSSR_INLINE std::uint32_t quantise(const float* __restrict plane, Sample* __restrict out, std::int64_t count) {
-    std::uint32_t bad = 0;
+DOSSR_INLINE std::int32_t quantise(const float* __restrict plane, Sample* __restrict out, std::int64_t count) {
+    std::int32_t largest = 0;
     for (std::int64_t i = 0; i < count; ++i) {
         out[i] = quantised<Sample>(clamped(plane[i]));
-        bad |= not_finite(plane[i]);
+        largest = larger(largest, magnitude(plane[i]));
     }
-    return bad;
+    return largest;
 }
 
 template <typename Sample>
-DOSSR_INLINE std::uint32_t grey_row(const float* planes, std::int64_t plane, Sample* out, std::int64_t width) {
-    std::uint32_t bad = 0;
+DOSSR_INLINE std::int32_t grey_row(const float* planes, std::int64_t plane, Sample* out, std::int64_t width) {
+    std::int32_t largest = 0;
     for (std::int64_t x = 0; x < width; ++x) {
         const float red = planes[x], green = planes[x + plane], blue = planes[x + 2 * plane];
         out[x] = quantised<Sample>(luma(clamped(red), clamped(green), clamped(blue)));
-        bad |= not_finite(red) | not_finite(green) | not_finite(blue);
+        largest = larger(largest, larger(magnitude(red), larger(magnitude(green), magnitude(blue))));
     }
-    return bad;
+    return largest;
 }
 
 template <typename Sample>
-DOSSR_INLINE std::uint32_t row_of(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
+DOSSR_INLINE std::int32_t row_of(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
                                   int channels) {
     if (channels == 1) return grey_row(planes, plane, out, width);
     Sample strip[3][kStrip];
-    std::uint32_t bad = 0;
+    std::int32_t largest = 0;
     for (std::int64_t x = 0; x < width; x += kStrip) {
         const std::int64_t count = std::min(kStrip, width - x);
-        for (int c = 0; c < 3; ++c) bad |= quantise(planes + c * plane + x, strip[c], count);
+        for (int c = 0; c < 3; ++c) {
+            largest = larger(largest, quantise(planes + c * plane + x, strip[c], count));
+        }
         for (std::int64_t i = 0; i < count; ++i) {
             for (int c = 0; c < 3; ++c) out[3 * (x + i) + c] = strip[c][i];
         }
     }
-    return bad;
+    return largest;
 }
 
 template <typename Sample>
-std::uint32_t row_baseline(const float* planes, std::int64_t plane, Sample* out, std::int64_t width, int channels) {
+std::int32_t row_baseline(const float* planes, std::int64_t plane, Sample* out, std::int64_t width, int channels) {
     return row_of(planes, plane, out, width, channels);
 }
 #if DOSSR_X86_DISPATCH
 template <typename Sample>
-DOSSR_AVX2 std::uint32_t row_avx2(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
+DOSSR_AVX2 std::int32_t row_avx2(const float* planes, std::int64_t plane, Sample* out, std::int64_t width,
                                   int channels) {
     return row_of(planes, plane, out, width, channels);
 }
@@ -67,21 +69,20 @@ constexpr auto row_avx2 = row_baseline<Sample>;
 }  // namespace
 
 template <typename Sample>
-bool planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
-                     int channels) noexcept {
+float planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
+                      int channels) noexcept {
     const auto row = use_avx2() ? row_avx2<Sample> : row_baseline<Sample>;
     const std::int64_t plane = source.height * source.width;
-    std::atomic<std::uint32_t> bad{0};
+    Largest largest;
     parallel_for(height, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t y = begin; y < end; ++y) {
-            bad.fetch_or(row(source.data + y * source.width, plane, out + channels * y * width, width, channels),
-                         std::memory_order_relaxed);
+            largest.include(row(source.data + y * source.width, plane, out + channels * y * width, width, channels));
         }
     });
-    return bad == 0;
+    return largest.value();
 }
 
-template bool planar_to_image(const PlaneSource&, std::uint8_t*, std::int64_t, std::int64_t, int) noexcept;
-template bool planar_to_image(const PlaneSource&, std::uint16_t*, std::int64_t, std::int64_t, int) noexcept;
+template float planar_to_image(const PlaneSource&, std::uint8_t*, std::int64_t, std::int64_t, int) noexcept;
+template float planar_to_image(const PlaneSource&, std::uint16_t*, std::int64_t, std::int64_t, int) noexcept;
 
 }  // namespace dossr

@@ -12,10 +12,10 @@ struct PlaneSource {
 
 // out: contiguous [height, width, channels], the top-left corner of the planes, clamped to [0, 1], times the sample's
 // largest value, rounded half to even. One channel is the luma of the three clamped ones. NaN and infinities become 0;
-// returns whether there were none.
+// returns the largest absolute value (see Largest) within the crop, before clamping.
 // Sample: std::uint8_t or std::uint16_t; channels: 1 or 3.
 template <typename Sample>
-bool planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
-                     int channels) noexcept;
+float planar_to_image(const PlaneSource& source, Sample* out, std::int64_t height, std::int64_t width,
+                      int channels) noexcept;
 
 }  // namespace dossr

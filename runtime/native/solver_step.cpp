@@ -1,7 +1,6 @@
 #include "solver_step.h"
 
-#include <atomic>
-
+#include "largest.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -11,11 +10,11 @@ namespace {
 // The arrays come as parameters because GCC believes `restrict` only there, and seven that may overlap are too many for
 // it to check before it vectorises.
 template <int order, bool noisy>
-DOSSR_INLINE std::uint32_t step_loop(float* __restrict x, float* __restrict newest, const float* __restrict output,
-                                     const float* __restrict x0_hat, const float* __restrict previous,
-                                     const float* __restrict before, const float* __restrict noise,
-                                     PredictionWeights w, UpdateWeights u, std::int64_t begin, std::int64_t end) {
-    std::uint32_t bad = 0;
+DOSSR_INLINE std::int32_t step_loop(float* __restrict x, float* __restrict newest, const float* __restrict output,
+                                    const float* __restrict x0_hat, const float* __restrict previous,
+                                    const float* __restrict before, const float* __restrict noise, PredictionWeights w,
+                                    UpdateWeights u, std::int64_t begin, std::int64_t end) {
+    std::int32_t largest = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         const float p = predict(w, x[i], output[i], x0_hat[i]);
         float next = fma_rn(u.predictions[0], p, fma_rn(u.x0_hat, x0_hat[i], mul_rn(u.x, x[i])));
@@ -24,32 +23,32 @@ DOSSR_INLINE std::uint32_t step_loop(float* __restrict x, float* __restrict newe
         if (noisy) next = fma_rn(u.noise, noise[i], next);
         newest[i] = p;
         x[i] = next;
-        bad |= not_finite(next);
+        largest = larger(largest, larger(magnitude(p), magnitude(next)));
     }
-    return bad;
+    return largest;
 }
 
 template <int order, bool noisy>
-DOSSR_INLINE std::uint32_t step_range(const SolverArrays& arrays, const PredictionWeights& weights,
-                                      const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
+DOSSR_INLINE std::int32_t step_range(const SolverArrays& arrays, const PredictionWeights& weights,
+                                     const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
     return step_loop<order, noisy>(arrays.x, arrays.predictions[0], arrays.output, arrays.x0_hat,
                                    arrays.predictions[1], arrays.predictions[2], arrays.noise, weights, update, begin,
                                    end);
 }
 
-using Step = std::uint32_t (*)(const SolverArrays&, const PredictionWeights&, const UpdateWeights&, std::int64_t,
-                               std::int64_t);
+using Step = std::int32_t (*)(const SolverArrays&, const PredictionWeights&, const UpdateWeights&, std::int64_t,
+                              std::int64_t);
 
 template <int order, bool noisy>
-std::uint32_t step_baseline(const SolverArrays& arrays, const PredictionWeights& weights, const UpdateWeights& update,
-                            std::int64_t begin, std::int64_t end) {
+std::int32_t step_baseline(const SolverArrays& arrays, const PredictionWeights& weights, const UpdateWeights& update,
+                           std::int64_t begin, std::int64_t end) {
     return step_range<order, noisy>(arrays, weights, update, begin, end);
 }
 
 #if DOSSR_X86_DISPATCH
 template <int order, bool noisy>
-DOSSR_AVX2 std::uint32_t step_avx2(const SolverArrays& arrays, const PredictionWeights& weights,
-                                   const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
+DOSSR_AVX2 std::int32_t step_avx2(const SolverArrays& arrays, const PredictionWeights& weights,
+                                  const UpdateWeights& update, std::int64_t begin, std::int64_t end) {
     return step_range<order, noisy>(arrays, weights, update, begin, end);
 }
 #endif
@@ -69,15 +68,15 @@ Step choose(bool noisy) {
 
 }  // namespace
 
-bool solver_step(const SolverArrays& arrays, PredictionWeights prediction, UpdateWeights update,
-                 std::int64_t count) noexcept {
+float solver_step(const SolverArrays& arrays, PredictionWeights prediction, UpdateWeights update,
+                  std::int64_t count) noexcept {
     const bool noisy = arrays.noise != nullptr;
     const Step step = arrays.order == 1 ? choose<1>(noisy) : arrays.order == 2 ? choose<2>(noisy) : choose<3>(noisy);
-    std::atomic<std::uint32_t> bad{0};
+    Largest largest;
     parallel_for(count, kParallelGrain, [&](std::int64_t begin, std::int64_t end) {
-        bad.fetch_or(step(arrays, prediction, update, begin, end), std::memory_order_relaxed);
+        largest.include(step(arrays, prediction, update, begin, end));
     });
-    return bad == 0;
+    return largest.value();
 }
 
 }  // namespace dossr

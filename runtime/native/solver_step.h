@@ -16,8 +16,9 @@ struct SolverArrays {
     int order;                    // predictions in use, 1 to 3
 };
 
-// The arrays hold `count` elements; x and predictions[0] may overlap no other. Returns whether every new x is finite.
-bool solver_step(const SolverArrays& arrays, PredictionWeights prediction, UpdateWeights update,
-                 std::int64_t count) noexcept;
+// The arrays hold `count` elements; x and predictions[0] may overlap no other. Returns the largest absolute
+// value of the new x and predictions[0] (see Largest).
+float solver_step(const SolverArrays& arrays, PredictionWeights prediction, UpdateWeights update,
+                  std::int64_t count) noexcept;
 
 }  // namespace dossr

@@ -1,8 +1,6 @@
 #include "start.h"
 
-#include <atomic>
-
-#include "hd.h"
+#include "largest.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -15,7 +13,7 @@ struct Arrays {
     float c_hat, c_z;
 };
 
-DOSSR_INLINE std::uint32_t start_range(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
+DOSSR_INLINE std::int32_t start_range(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
     float* __restrict const x = arrays.x;
     float* __restrict const x0_hat = arrays.x0_hat;
     const float* __restrict const mean = arrays.mean;
@@ -23,22 +21,22 @@ DOSSR_INLINE std::uint32_t start_range(const Arrays& arrays, std::int64_t begin,
     const float* __restrict const noise_posterior = arrays.noise_posterior;
     const float* __restrict const noise_start = arrays.noise_start;
     const float c_hat = arrays.c_hat, c_z = arrays.c_z;
-    std::uint32_t bad = 0;
+    std::int32_t largest = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         const float sample = fma_rn(std[i], noise_posterior[i], mean[i]);
         const float latent = fma_rn(c_z, noise_start[i], mul_rn(c_hat, sample));
         x0_hat[i] = sample;
         x[i] = latent;
-        bad |= not_finite(latent);
+        largest = larger(largest, larger(magnitude(sample), magnitude(latent)));
     }
-    return bad;
+    return largest;
 }
 
-std::uint32_t start_baseline(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
+std::int32_t start_baseline(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
     return start_range(arrays, begin, end);
 }
 #if DOSSR_X86_DISPATCH
-DOSSR_AVX2 std::uint32_t start_avx2(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
+DOSSR_AVX2 std::int32_t start_avx2(const Arrays& arrays, std::int64_t begin, std::int64_t end) {
     return start_range(arrays, begin, end);
 }
 #else
@@ -47,15 +45,14 @@ constexpr auto start_avx2 = start_baseline;
 
 }  // namespace
 
-bool start(float* x, float* x0_hat, const float* mean, const float* std, const float* noise_posterior,
-           const float* noise_start, float c_hat, float c_z, std::int64_t count) noexcept {
+float start(float* x, float* x0_hat, const float* mean, const float* std, const float* noise_posterior,
+            const float* noise_start, float c_hat, float c_z, std::int64_t count) noexcept {
     const Arrays arrays{x, x0_hat, mean, std, noise_posterior, noise_start, c_hat, c_z};
     const auto range = use_avx2() ? start_avx2 : start_baseline;
-    std::atomic<std::uint32_t> bad{0};
-    parallel_for(count, kParallelGrain, [&](std::int64_t begin, std::int64_t end) {
-        bad.fetch_or(range(arrays, begin, end), std::memory_order_relaxed);
-    });
-    return bad == 0;
+    Largest largest;
+    parallel_for(count, kParallelGrain,
+                 [&](std::int64_t begin, std::int64_t end) { largest.include(range(arrays, begin, end)); });
+    return largest.value();
 }
 
 }  // namespace dossr

@@ -29,6 +29,13 @@ def test_round_trip(bundle):
     assert manifest.axes["h"].opt == 128
 
 
+def test_a_summary_of_verify_is_kept_and_not_needed(bundle):
+    edit(bundle, lambda m: m.update(verified={"passed": True}))
+    assert open_bundle(bundle).manifest.verified == {"passed": True}
+    edit(bundle, lambda m: m.pop("verified"))  # as bundles of before have it
+    assert open_bundle(bundle).manifest.verified == {}
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(BundleNotFoundError, match=r"no bundle at .*nowhere.*export\.build"):
         open_bundle(tmp_path / "nowhere")
@@ -111,6 +118,7 @@ def test_manifest_that_is_not_text(bundle):
         lambda m: m["schedule"].update(t1=True),
         lambda m: m["plan"].update(solver=[]),
         lambda m: m.update(scale=float("inf")),
+        lambda m: m.update(verified=3),
         lambda m: m.update(schema=float("inf")),
     ],
 )

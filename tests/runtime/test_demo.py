@@ -1,6 +1,9 @@
 """The model that ships: it is found without a name, and restores better than bicubic enlarging."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,3 +73,20 @@ def test_it_restores(stages):
     assert gain("psnr", FIVE_STEPS, HARDER) > -1.5
     assert gain("sharpness", FIVE_STEPS, LEVELS) > 0
     assert report.grids[FIVE_STEPS, "all"] < 1.1
+
+
+def test_bench_knows_its_checkpoint():
+    """Without --bundle and --checkpoint, PyTorch's picture is the bundle's."""
+    options = ["--sizes", "32x32", "--runs", "1", "--quiet", "--device", "cpu", "--against", "eager"]
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime.bench", *options],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != BUNDLE_VARIABLE},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("eager"))
+    assert float(line.split()[-2]) > 45, line

@@ -23,23 +23,23 @@ PHOTO = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
 PIXELS = 8 * 8
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """Graphs with files that are as large as weights, and empty."""
-    folder = write_tiny_bundle(tmp_path_factory.mktemp("pool") / "bundle")
+def padded(folder):
+    """Gives every graph of the bundle a file that is as large as weights, and empty."""
     manifest = open_bundle(folder).manifest
-    padding = folder / "onnx" / "preprocess" / "padding.bin"
-    padding.touch()
-    os.truncate(padding, WEIGHTS)
-    digest = sha256_file(padding)
-    files = dict(manifest.files)
+    files, digest = dict(manifest.files), None
     for graph in manifest.graphs:
         path = folder / "onnx" / graph / "padding.bin"
         path.touch()
         os.truncate(path, WEIGHTS)
+        digest = digest or sha256_file(path)
         files[f"onnx/{graph}/padding.bin"] = FileRecord(sha256=digest, size=WEIGHTS)
     dataclasses.replace(manifest, files=files).write(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return padded(write_tiny_bundle(tmp_path_factory.mktemp("pool") / "bundle"))
 
 
 def budget(engines):
@@ -65,7 +65,7 @@ def test_the_picture_does_not_depend_on_the_budget(bundle, engines):
     with runtime.Upscaler(bundle, device="cpu", max_memory=budget(engines)) as upscaler:
         for _ in range(2):
             np.testing.assert_array_equal(np.asarray(memoryview(upscaler(PHOTO).image)), expected)
-            assert len(upscaler._pool.open_graphs) == engines
+            assert len(upscaler._ways.asked.pool.open_graphs) == engines
         assert "onnxruntime" in upscaler.description
 
 
@@ -108,7 +108,7 @@ def test_a_picture_beyond_the_budget_is_refused(bundle):
         large = np.zeros((1024, 1024, 3), np.uint8)
         with pytest.raises(MemoryBudgetError, match="for a picture of this size"):
             upscaler(large)
-        assert not upscaler._pool._bound  # no buffers of either size are kept
+        assert not upscaler._ways.asked.pool._bound  # no buffers of either size are kept
         assert upscaler(PHOTO).image.shape == (64, 64, 3)
 
 

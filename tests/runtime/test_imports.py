@@ -40,8 +40,8 @@ x, x0_hat, output, p, z = (_native.Tensor((1, 4, 8, 8)) for _ in range(5))
 noise_source("philox", 42).fill(z)
 noise_source("torch-cpu", 42).fill(output)
 step = plan.steps[0]
-assert _native.solver_step(x, output, x0_hat, (p,), z, step.p_x, step.p_out, step.p_hat,
-                           step.c_x, step.c_hat, step.c_p, step.c_z)
+assert 0 < _native.solver_step(x, output, x0_hat, (p,), z, step.p_x, step.p_out, step.p_hat,
+                           step.c_x, step.c_hat, step.c_p, step.c_z) < 100
 image = Image.linear_gradient("L").resize((19, 7)).convert("RGB")
 picture = load_picture(image)
 planar = _native.Tensor((1, 3, 16, 32))
@@ -50,7 +50,7 @@ _native.wavelet_fix(planar, planar_style := _native.tensor_from(planar))
 _native.adain_fix(planar, planar_style)
 pixels = _native.Tensor((7, 19, 3), "uint8")
 _native.image_to_planar(picture.pixels, planar)
-assert _native.planar_to_image(planar, pixels)
+assert _native.planar_to_image(planar, pixels) <= 1
 result = finish_picture(pixels, picture, (19, 7))
 assert result.image.tobytes() == image.tobytes()
 save_picture(result.pixels, __import__("pathlib").Path({str(tmp_path / "out.png")!r}))
@@ -61,7 +61,9 @@ print("whole")
     assert done.stdout == "whole\n", done.stderr
 
 
-@pytest.mark.parametrize("module", ["runtime.cli", "runtime.dossr", "runtime.api", "engines.ort", "engines.bundle"])
+@pytest.mark.parametrize(
+    "module", ["runtime.cli", "runtime.dossr", "runtime.api", "runtime.bench.cli", "engines.ort", "engines.bundle"]
+)
 def test_every_part_imports_without_torch_numpy_cupy(module):
     done = run_blocked(f"import {module}; print('imported')")
     assert done.stdout == "imported\n", done.stderr

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import solvers
+from runtime.clock import Clock
 from runtime.kernels import Tensor, tensor_from
 from runtime.sampler import SamplerState, sample
 from tests.paths import SAMPLER
@@ -57,7 +58,7 @@ def test_walk_in_float32(golden, order, steps):
         output[...] = np.float32(0.6) * latent + wave * x0_hat + np.float32(0.25) * np.tanh(latent)
 
     latents = Latents()
-    sample(plan, state, [denoise], GoldenNoise(golden["noise_steps"]), latents, lambda _done: None)
+    sample(plan, state, [denoise], GoldenNoise(golden["noise_steps"]), latents, lambda _done: None, Clock())
     key = f"o{order}/s{steps}/f32"
     if f"{key}/latents" in golden:
         found, expected = np.stack([start, *latents.recorded]), golden[f"{key}/latents"]

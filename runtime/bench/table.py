@@ -1,0 +1,81 @@
+"""A report for the terminal. In: the report. Out: lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from engines.memory import format_size
+from runtime.bench.machine import busy
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report in about a screen."""
+    processor, ceilings = report["machine"]["processor"], report["ceilings"]
+    bundle = report["bundle"]
+    yield f"{bundle['folder']}, {bundle['precision']}, {report['engine']}, {report['threads']} threads"
+    yield "; ".join(
+        [
+            f"{processor['model']}, {processor['cores usable']} cores",
+            *(f"{gpu['name']}, driver {gpu['driver']}, {gpu['SM clock']}" for gpu in report["machine"]["gpus"]),
+            f"ceilings {rate(ceilings['flops'])}FLOP/s ({ceilings['precision']}), {rate(ceilings['copy'])}B/s",
+        ]
+    )
+    if words := busy(report["machine"]):
+        yield words
+    cold = report["cold"]
+    gpu = f", {format_size(cold['gpu_memory'])} on the GPU" if cold["gpu_memory"] else ""
+    yield (
+        f"fresh process: load {seconds(cold['load']['p50'])}, first picture {seconds(cold['first']['p50'])}, "
+        f"peak memory {format_size(cold['peak_memory'])}{gpu}"
+    )
+    yield ""
+    yield f"{'picture':22}{'p50':>10}{'p90':>10}{'p99':>10}   {'median between':24}{'runs':>5}{'overhead':>10}"
+    for case in report["cases"]:
+        p = case["picture"]
+        name = f"{case['width']}x{case['height']}, {case['steps']} steps"
+        interval = f"{seconds(p['low'])} .. {seconds(p['high'])}"
+        times = "".join(f"{seconds(p[q]):>10}" for q in ("p50", "p90", "p99"))
+        yield f"{name:22}{times}   {interval:24}{p['count']:>5}{case['overhead']:>10.2%}"
+    yield ""
+    yield f"{'stage':14}{'calls':>6}{'p50':>10}{'p90':>10}{'share':>8}{'GFLOP':>9}{'FLOP/s':>10}{'of ceiling':>12}"
+    for stage in report["cases"][0]["stages"]:
+        share = "apart" if stage["apart"] else f"{stage['share']:.1%}"
+        line = f"{stage['name']:14}{stage['calls']:>6}{seconds(stage['seconds']['p50']):>10}"
+        line += f"{seconds(stage['seconds']['p90']):>10}{share:>8}"
+        if "flops" in stage:
+            line += f"{stage['flops'] / 1e9:>9.1f}{rate(stage['flops_per_second']):>10}{stage['of_ceiling']:>12.0%}"
+        yield line
+    for name, why in report["cases"][0]["uncounted"].items():
+        yield f"{name}: {why}"
+    if report["peers"]:
+        yield ""
+        yield f"{'against':22}{'p50':>10}   {'our time over its (between)':34}{'peak':>10}{'pictures':>12}"
+    for peer in report["peers"]:
+        ratio = f"{peer['ratio']['p50']:.3f} ({peer['ratio']['low']:.3f} .. {peer['ratio']['high']:.3f})"
+        same = "equal" if peer["psnr"] is None else f"{peer['psnr']:.1f} dB"
+        peak = format_size(peer["peak_memory"])
+        yield f"{peer['name']:22}{seconds(peer['seconds']['p50']):>10}   {ratio:34}{peak:>10}{same:>12}"
+    for name, why in report["failed"].items():
+        yield f"not compared: {name}: {why}"
+
+
+def seconds(value: float) -> str:
+    """For people: 12.3 s, 4.56 ms, 78 us."""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if abs(value) * factor >= 0.9995:
+            return f"{value * factor:.{max(0, 2 - _digits(value * factor))}f} {unit}"
+    return f"{value * 1e6:.0f} us"
+
+
+def rate(value: float) -> str:
+    """With a decimal prefix, to stand before a unit: 205 G."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if abs(value) >= factor:
+            return f"{value / factor:.{max(0, 2 - _digits(value / factor))}f} {prefix}"
+    return f"{value:.0f} "
+
+
+def _digits(value: float) -> int:
+    """Digits before the point, less one."""
+    return len(str(int(abs(value)))) - 1

@@ -1,0 +1,226 @@
+"""The ways to make one picture, each safer than the one before. In: a bundle, an engine, and what may take its place.
+Out: the picture of the first way whose values are right (`runtime.guard`).
+
+A way beyond the asked one is opened when its turn comes and stays open, unless there is a memory budget: then the one
+before it is closed first, and it is closed after its picture. Every picture begins with the asked way again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from engines.backends import choose_backend
+from engines.base import Backend, EngineSettings
+from engines.bundle import Bundle, Manifest, open_bundle
+from engines.errors import DossrError, GuardError, SettingsError
+from engines.graphs import UPSCALE, VAE_FACTOR
+from runtime.engine_pool import EnginePool
+from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
+
+AUTO, NONE = "auto", "none"
+"""What `fallback` may be beside the path of a bundle."""
+_log = logging.getLogger("dossr")
+_Picture = TypeVar("_Picture")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """Which bundle on which engine; None: as asked."""
+
+    engine: str | None = None
+    device: str | None = None
+    named: bool = False
+    """The bundle that `fallback` names, in the place of the asked one."""
+
+
+WAYS = (
+    Way(),
+    Way(named=True),
+    Way(engine="onnxruntime", device="cpu"),  # the form for the CPU computes fp16 weights in float32
+    Way(engine="onnxruntime", device="cpu", named=True),
+)
+"""In this order; one that comes to the same as an earlier one is passed over."""
+
+
+class OpenWay:
+    """A bundle on an engine, and the buffers of the last size of picture. Not for two threads at once.
+
+    Arguments and errors as of `EnginePool`.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None) -> None:
+        self.bundle = bundle
+        self.pool = EnginePool(backend, bundle, settings, budget)
+        self._workspace: tuple[tuple[int, int], Workspace] | None = None
+        self._padding_told = False
+
+    @property
+    def description(self) -> str:
+        """The engine, where it runs and the bundle's name, for people."""
+        return f"{self.pool.description}, bundle {self.bundle.folder.resolve().name}"
+
+    def workspace(self, width: int, height: int) -> Workspace:
+        """Buffers and calls for a low-resolution picture of that size.
+
+        Raises:
+            ImageTooLargeError: it is larger than the bundle's shape.
+            MemoryBudgetError: at this size a graph takes more than the budget.
+        """
+        manifest = self.bundle.manifest
+        size = latent_size(manifest, width, height)
+        if size != latent_size_needed(width, height) and not self._padding_told:
+            self._padding_told = True
+            _log.warning(
+                "the bundle has one shape, so smaller pictures are padded to %dx%d; they differ slightly from those of "
+                "a bundle without --static",
+                size[1] * VAE_FACTOR // UPSCALE,
+                size[0] * VAE_FACTOR // UPSCALE,
+            )
+        if self._workspace is None or self._workspace[0] != size:
+            self._workspace = None  # free the old buffers before the new ones are made
+            self.pool.unbind()
+            self._workspace = (size, make_workspace(manifest, self.pool, size))
+        return self._workspace[1]
+
+    def rest(self) -> None:
+        """Frees engines and buffers; those that are needed again are opened again."""
+        self._workspace = None
+        self.pool.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made(Generic[_Picture]):
+    """A picture, and how it came about."""
+
+    picture: _Picture
+    engine: str
+    """`OpenWay.description` of the way that made it."""
+    guard_hits: tuple[str, ...]
+    """What was wrong on the ways before, and where."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The sentence for a picture that was made again."""
+        return (f"{'; '.join(self.guard_hits)}; made again on {self.engine}",) if self.guard_hits else ()
+
+
+class Ways:
+    """The ways of one Upscaler. Not for two threads at once.
+
+    Args:
+        bundle: the asked one.
+        backend: of the asked engine.
+        settings: of the asked engine. Ways with a device of their own take over its threads alone.
+        budget: bytes that this process may hold, or None.
+        fallback: "auto": the ways that need no other bundle; "none": the asked one alone; or the path of a bundle of
+            the same checkpoint, for the ways that take one.
+
+    Raises:
+        SettingsError: `fallback` is none of these, or its bundle is of another kind.
+        BundleError: there is no bundle at the path.
+        EngineError, MemoryBudgetError: of the asked way.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None, fallback: str | Path
+    ) -> None:
+        self._bundle, self._backend, self._settings, self._budget = bundle, backend, settings, budget
+        self._named = _named_bundle(fallback, bundle.manifest)
+        self._allowed = fallback != NONE
+        self._open: dict[tuple[Path, str], OpenWay] = {}
+        self._pictures = 0
+        self.guard_hits: Counter[str] = Counter()
+        """By engine, how many pictures had wrong values there."""
+        self.asked = self._opened(WAYS[0])
+
+    def first_right(self, attempt: Callable[[OpenWay], _Picture], before_again: Callable[[], None]) -> Made[_Picture]:
+        """What `attempt` gives on the first way where it raises no GuardError.
+
+        Args:
+            attempt: makes the picture from its beginning.
+            before_again: called before it is made again.
+
+        Raises:
+            GuardError: no other way is allowed, or none could take over; of the asked way's kind.
+            DossrError: what else `attempt` raises on the asked way.
+        """
+        self._pictures += 1
+        errors: list[GuardError] = []
+        hits: list[str] = []
+        so_far = ""
+        for way in self._each():
+            if hits:
+                _log.warning("%s (%s); the picture is made again on %s", hits[-1], so_far, way.description)
+                before_again()
+            try:
+                picture = attempt(way)
+                return Made(picture=picture, engine=way.description, guard_hits=tuple(hits))
+            except GuardError as error:
+                self.guard_hits[way.description] += 1
+                so_far = f"{self.guard_hits[way.description]} of {self._pictures} pictures so far"
+                errors.append(error)
+                hits.append(f"{error.finding}, on {way.description}")
+            except DossrError as error:
+                if not hits:
+                    raise
+                _log.warning("%s cannot take over: %s", way.description, error)
+            finally:
+                if hits and self._budget is not None:
+                    way.rest()
+        if len(hits) == 1:
+            raise errors[0]
+        raise type(errors[0])("; ".join(hits), errors[0].remedy) from errors[-1]
+
+    def close(self) -> None:
+        """Frees every engine and buffer."""
+        for way in self._open.values():
+            way.rest()
+
+    def _each(self) -> Iterator[OpenWay]:
+        yield self.asked
+        passed = [self.asked]
+        for way in WAYS[1:] if self._allowed else ():
+            if way.named and self._named is None:
+                continue
+            try:
+                opened = self._opened(way)
+            except DossrError as error:
+                _log.warning("a safer engine cannot take over: %s", error)
+                continue
+            if opened not in passed:
+                passed.append(opened)
+                yield opened
+
+    def _opened(self, way: Way) -> OpenWay:
+        """The way's bundle on its engine, opened once."""
+        backend = self._backend if way.engine is None else choose_backend(way.engine)
+        settings = self._settings
+        if way.device is not None:
+            settings = EngineSettings(device=way.device, threads=settings.threads)
+        folder = self._named if way.named and self._named is not None else self._bundle.folder
+        key = (folder.resolve(), backend.prepare(settings))
+        if key not in self._open:
+            bundle = open_bundle(folder) if way.named else self._bundle
+            self._open[key] = OpenWay(bundle, backend, settings, self._budget)
+        return self._open[key]
+
+
+def _named_bundle(fallback: str | Path, asked: Manifest) -> Path | None:
+    """The folder that `fallback` names, once it is certain that its bundle can take the asked one's place."""
+    if fallback in (AUTO, NONE):
+        return None
+    if not isinstance(fallback, str | os.PathLike):
+        raise SettingsError(f'fallback must be "{AUTO}", "{NONE}" or the path of a bundle, not {fallback!r}')
+    other = open_bundle(fallback, check_hashes=False).manifest  # hashes wait until it is needed
+    if (other.schedule, other.prediction, other.scale) != (asked.schedule, asked.prediction, asked.scale):
+        raise SettingsError(
+            f"the bundle {fallback} has another noise schedule, prediction type or scale than the asked one; name a "
+            "--fallback made from the same checkpoint"
+        )
+    return Path(fallback)

@@ -1,0 +1,94 @@
+"""Bundles that are wrong in one place, as a wrong export would be: the canonical file is edited, lowered again, and the
+manifest's hashes are those of the new files.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from engines.bundle import FileRecord, open_bundle
+from engines.files import sha256_file
+from export.lowering import onnxruntime_cpu
+
+
+@contextlib.contextmanager
+def edited(bundle: Path, graph: str, out: Path, *, lower_again=True):
+    """A copy of the bundle whose canonical graph may be changed in the block: gives the model and its folder."""
+    shutil.copytree(bundle, out)
+    manifest = open_bundle(out).manifest
+    entry = manifest.graphs[graph]
+    path = out / entry.file
+    model = onnx.load(path, load_external_data=False)
+    yield model, path.parent
+    onnx.save(model, path)
+    if entry.lowered and lower_again:
+        onnxruntime_cpu.lower(path)
+    files = dict(manifest.files)
+    for name in files:
+        if name.startswith(f"onnx/{graph}/"):
+            files[name] = FileRecord(sha256=sha256_file(out / name), size=(out / name).stat().st_size)
+    dataclasses.replace(manifest, files=files).write(out)
+
+
+def set_weight(model, folder, name, values):
+    """Writes a weight's numbers where they are kept, in its own type."""
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    data = np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    assert data.shape == tuple(tensor.dims)
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        tensor.CopyFrom(numpy_helper.from_array(data, name))
+        return
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    with (folder / where["location"]).open("r+b") as file:
+        file.seek(int(where.get("offset", 0)))
+        file.write(data.tobytes())
+
+
+def shape_of(model, name):
+    return tuple(next(t for t in model.graph.initializer if t.name == name).dims)
+
+
+def with_zeroed_weight(bundle, out, graph, weight):
+    """One tensor of weights is zero."""
+    with edited(bundle, graph, out) as (model, folder):
+        set_weight(model, folder, weight, np.zeros(shape_of(model, weight)))
+    return out
+
+
+def with_swapped_sinusoid(bundle, out):
+    """Sines stand before cosines in the timestep's embedding, which ControlNet and UNet share."""
+    with edited(bundle, "denoise", out) as (model, _):
+        makers = {name: node.op_type for node in model.graph.node for name in node.output}
+        [embedding] = [n for n in model.graph.node if [makers.get(i) for i in n.input] == ["Cos", "Sin"]]
+        embedding.input[:] = [embedding.input[1], embedding.input[0]]
+    return out
+
+
+def with_scale(bundle, out, graph, value, factor):
+    """All that reads a value reads it times a factor and divided by it again: nothing changes in float32."""
+    with edited(bundle, graph, out) as (model, _):
+        nodes, initializers = model.graph.node, model.graph.initializer
+        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in initializers)
+        dtype = np.float16 if half else np.float32
+        initializers.append(numpy_helper.from_array(np.asarray(factor, dtype), "factor"))
+        initializers.append(numpy_helper.from_array(np.asarray(1 / factor, dtype), "inverse"))
+        at = next(i for i, node in enumerate(nodes) if value in node.output)
+        for node in nodes:
+            node.input[:] = ["mul_9002" if name == value else name for name in node.input]
+        nodes.insert(at + 1, helper.make_node("Mul", ["identity_9001", "inverse"], ["mul_9002"], "node_mul_9002"))
+        nodes.insert(at + 1, helper.make_node("Identity", ["mul_9000"], ["identity_9001"], "node_identity_9001"))
+        nodes.insert(at + 1, helper.make_node("Mul", [value, "factor"], ["mul_9000"], "node_mul_9000"))
+    return out
+
+
+def with_prompt(bundle, out, embeddings):
+    """The prompt's keys and values are other ones: `embeddings` by their names in the file."""
+    with edited(bundle, "denoise", out) as (model, folder):
+        for name, values in embeddings.items():
+            set_weight(model, folder, name, values)
+    return out
