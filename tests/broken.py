@@ -1,41 +1,120 @@
-"""Bundles with one thing wrong. In: a sound bundle of an exported model. Out: a folder with a copy that is not."""
+"""Bundles that are wrong in one place, as a wrong export would be: the canonical file is edited, lowered again, and the
+manifest's hashes are those of the new files.
+"""
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import helper, numpy_helper
 
-from engines.bundle import Bundle, FileRecord, open_bundle
+from engines.bundle import FileRecord, open_bundle
 from engines.files import sha256_file
-from export.lowering.onnxruntime_cpu import BACKEND, lower
+from export.lowering import onnxruntime_cpu
 
 OVERFLOW = 2.0**16
 """A factor that takes an attention's values, some units large, beyond fp16 and leaves its weights within."""
 
 
-def overflowing(source: Path, folder: Path, graph: str, *, lowered: bool = True) -> Path:
+@contextlib.contextmanager
+def edited(bundle: Path, graph: str, out: Path, *, lower_again=True):
+    """A copy of the bundle whose canonical graph may be changed in the block: gives the model and its folder."""
+    shutil.copytree(bundle, out)
+    manifest = open_bundle(out).manifest
+    entry = manifest.graphs[graph]
+    path = out / entry.file
+    model = onnx.load(path, load_external_data=False)
+    yield model, path.parent
+    onnx.save(model, path)
+    if entry.lowered and lower_again:
+        onnxruntime_cpu.lower(path)
+    files = dict(manifest.files)
+    for name in files:
+        if name.startswith(f"onnx/{graph}/"):
+            files[name] = FileRecord(sha256=sha256_file(out / name), size=(out / name).stat().st_size)
+    dataclasses.replace(manifest, files=files).write(out)
+
+
+def set_weight(model, folder, name, values):
+    """Writes a weight's numbers where they are kept, in its own type."""
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    data = np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    assert data.shape == tuple(tensor.dims)
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        tensor.CopyFrom(numpy_helper.from_array(data, name))
+        return
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    with (folder / where["location"]).open("r+b") as file:
+        file.seek(int(where.get("offset", 0)))
+        file.write(data.tobytes())
+
+
+def shape_of(model, name):
+    return tuple(next(t for t in model.graph.initializer if t.name == name).dims)
+
+
+def with_zeroed_weight(bundle, out, graph, weight):
+    """One tensor of weights is zero."""
+    with edited(bundle, graph, out) as (model, folder):
+        set_weight(model, folder, weight, np.zeros(shape_of(model, weight)))
+    return out
+
+
+def with_swapped_sinusoid(bundle, out):
+    """Sines stand before cosines in the timestep's embedding, which ControlNet and UNet share."""
+    with edited(bundle, "denoise", out) as (model, _):
+        makers = {name: node.op_type for node in model.graph.node for name in node.output}
+        [embedding] = [n for n in model.graph.node if [makers.get(i) for i in n.input] == ["Cos", "Sin"]]
+        embedding.input[:] = [embedding.input[1], embedding.input[0]]
+    return out
+
+
+def with_scale(bundle, out, graph, value, factor):
+    """All that reads a value reads it times a factor and divided by it again: nothing changes in float32."""
+    with edited(bundle, graph, out) as (model, _):
+        nodes, initializers = model.graph.node, model.graph.initializer
+        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in initializers)
+        dtype = np.float16 if half else np.float32
+        initializers.append(numpy_helper.from_array(np.asarray(factor, dtype), "factor"))
+        initializers.append(numpy_helper.from_array(np.asarray(1 / factor, dtype), "inverse"))
+        at = next(i for i, node in enumerate(nodes) if value in node.output)
+        for node in nodes:
+            node.input[:] = ["mul_9002" if name == value else name for name in node.input]
+        nodes.insert(at + 1, helper.make_node("Mul", ["identity_9001", "inverse"], ["mul_9002"], "node_mul_9002"))
+        nodes.insert(at + 1, helper.make_node("Identity", ["mul_9000"], ["identity_9001"], "node_identity_9001"))
+        nodes.insert(at + 1, helper.make_node("Mul", [value, "factor"], ["mul_9000"], "node_mul_9000"))
+    return out
+
+
+def with_prompt(bundle, out, embeddings):
+    """The prompt's keys and values are other ones: `embeddings` by their names in the file."""
+    with edited(bundle, "denoise", out) as (model, folder):
+        for name, values in embeddings.items():
+            set_weight(model, folder, name, values)
+    return out
+
+
+def overflowing(bundle: Path, out: Path, graph: str, *, lowered: bool = True) -> Path:
     """A copy of an fp16 bundle in which one attention's values are `OVERFLOW` times as large, which the projection
     after it takes back: in float32 it computes the same (but for the projection's weights, subnormal now); in fp16 the
     values are infinite. ONNX Runtime's CPU provider holds them in fp16 in the canonical form, and in float32 in the
     lowered one, which is left out on request.
     """
-    shutil.copytree(source, folder)
-    bundle = open_bundle(folder)
-    path = bundle.path(bundle.manifest.graphs[graph].file)
-    model = onnx.load(path, load_external_data=False)
-    weights = bytearray(path.with_name("model.onnx.data").read_bytes())
-    values, projection = _around_an_attention(model.graph)
-    for name in values:
-        _scale(model.graph, weights, name, OVERFLOW)
-    _scale(model.graph, weights, projection, 1 / OVERFLOW)
-    path.with_name("model.onnx.data").write_bytes(weights)
-    onnx.save(model, path)
-    lower(path)
-    _rewrite_manifest(bundle, graph, keep_lowered=lowered)
-    return folder
+    with edited(bundle, graph, out) as (model, folder):
+        values, projection = _around_an_attention(model.graph)
+        for name, factor in [*((name, OVERFLOW) for name in values), (projection, 1 / OVERFLOW)]:
+            tensor = next(t for t in model.graph.initializer if t.name == name)
+            weights = numpy_helper.to_array(tensor, str(folder)).astype(np.float32)
+            set_weight(model, folder, name, weights * factor)
+    manifest = open_bundle(out).manifest
+    assert onnxruntime_cpu.BACKEND in manifest.graphs[graph].lowered
+    if not lowered:
+        graphs = {name: dataclasses.replace(entry, lowered={}) for name, entry in manifest.graphs.items()}
+        dataclasses.replace(manifest, graphs=graphs).write(out)
+    return out
 
 
 def _around_an_attention(graph: onnx.GraphProto) -> tuple[list[str], str]:
@@ -54,30 +133,3 @@ def _around_an_attention(graph: onnx.GraphProto) -> tuple[list[str], str]:
     while node.op_type != "MatMul":
         node = readers[node.output[0]]
     return values, node.input[1]
-
-
-def _scale(graph: onnx.GraphProto, weights: bytearray, name: str, factor: float) -> None:
-    """Multiplies an fp16 initializer, wherever its numbers are."""
-    tensor = next(t for t in graph.initializer if t.name == name)
-    if tensor.data_location != TensorProto.EXTERNAL:
-        scaled = (numpy_helper.to_array(tensor).astype(np.float32) * factor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(scaled, name))
-        return
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    half = np.frombuffer(weights, np.float16, int(place["length"]) // 2, int(place.get("offset", 0)))
-    half[:] = (half.astype(np.float32) * factor).astype(np.float16)
-
-
-def _rewrite_manifest(bundle: Bundle, graph: str, *, keep_lowered: bool) -> None:
-    """With the hashes of the files as they are now."""
-    graphs = {
-        name: entry if keep_lowered else dataclasses.replace(entry, lowered={})
-        for name, entry in bundle.manifest.graphs.items()
-    }
-    if keep_lowered:
-        assert BACKEND in graphs[graph].lowered
-    files = {
-        name: FileRecord(sha256=sha256_file(bundle.path(name)), size=bundle.path(name).stat().st_size)
-        for name in bundle.manifest.files
-    }
-    dataclasses.replace(bundle.manifest, graphs=graphs, files=files).write(bundle.folder)

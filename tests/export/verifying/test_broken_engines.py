@@ -8,7 +8,7 @@ from export.progress import Silent
 from export.verifying.judge import VerifySettings, judge
 from export.verifying.report import TEACHER
 from export.verifying.table import first_departure, table
-from tests.export.verifying import broken
+from tests import broken
 from tests.parity.exporting import E2E_MINI, exported_bundle
 from tests.paths import MINI
 

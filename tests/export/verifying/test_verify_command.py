@@ -17,7 +17,7 @@ from engines.bundle import FileRecord, open_bundle
 from engines.cli import run_command
 from engines.files import sha256_file
 from export.verify import main
-from tests.export.verifying import broken
+from tests import broken
 from tests.paths import MINI, REPOSITORY
 from tests.tiny import write_tiny_bundle
 
