@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from runtime.bench.spread import Spread, agree
+from runtime.bench.table import steps_label
 
 
 def main(paths: list[str]) -> int:
@@ -26,7 +27,7 @@ def main(paths: list[str]) -> int:
         same = all(agree(a, b) for a, b in itertools.combinations(spreads, 2))
         whole = whole and same
         words = "; ".join(f"{s.p50:.4g} s ({s.low:.4g} .. {s.high:.4g}, {s.count} runs)" for s in spreads)
-        print(f"{key[0]}x{key[1]}, {key[2]} steps: {'agree' if same else 'DO NOT AGREE'}: {words}")
+        print(f"{key[0]}x{key[1]}, {steps_label(key[2])}: {'agree' if same else 'DO NOT AGREE'}: {words}")
     return 0 if whole else 1
 
 

@@ -153,7 +153,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
             plan=plans[0],
             seed=args.seed,
             photo=photo,
-            demo=folder == DEMO_BUNDLE,
+            demo=folder.resolve() == DEMO_BUNDLE.resolve(),
         )
         names = peers_named(args.against, device)
         if names:

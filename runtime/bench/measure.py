@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.bench.photo import picture_file
 from runtime.bench.spread import Spread, spread
+from runtime.bench.table import steps_label
 from runtime.clock import Span
 from runtime.result import Result
 from runtime.upscaler import Upscaler
@@ -38,7 +39,7 @@ class Case:
     @property
     def label(self) -> str:
         """For tables."""
-        return f"{self.width}x{self.height}" + ("" if self.steps is None else f", {self.steps} steps")
+        return f"{self.width}x{self.height}" + ("" if self.steps is None else f", {steps_label(self.steps)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from engines.memory import format_size
 from runtime.bench.machine import busy
 from runtime.bench.plots import against, distribution, roofline, waterfall
-from runtime.bench.table import rate, seconds
+from runtime.bench.table import rate, seconds, steps_label
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1d21;--soft:#59626d;--line:#dde1e6;--paper:#fff;--panel:#f6f7f9;
@@ -90,8 +90,8 @@ def _head(report: dict[str, Any]) -> str:
     bundle = report["bundle"]
     return (
         "<h1>dossr bench</h1>"
-        f"<p>{case['width']}x{case['height']} enlarged four times in {case['steps']} steps, order {report['order']}. "
-        f"Bundle {escape(bundle['folder'])}, {bundle['precision']}. {escape(report['engine'])}, {report['threads']} "
+        f"<p>{case['width']}x{case['height']} enlarged four times in {steps_label(case['steps'])}, "
+        f"order {report['order']}. Bundle {escape(bundle['folder'])}, {bundle['precision']}. {escape(report['engine'])}, {report['threads']} "
         f'threads.</p><p class="soft">{escape(report["date"])}. {picture["count"]} pictures. '
         f"Median between {seconds(picture['low'])} and {seconds(picture['high'])}: its 95 % interval, widened "
         "to the medians of the rounds. Load, first picture and memory are those of fresh processes.</p>"
@@ -130,7 +130,7 @@ def _cases(report: dict[str, Any]) -> str:
     for case in report["cases"]:
         p = case["picture"]
         times = [seconds(p[key]) for key in ("least", "p50", "p90", "p99", "most")]
-        rows.append([f"{case['width']}x{case['height']}, {case['steps']} steps", str(p["count"]), *times])
+        rows.append([f"{case['width']}x{case['height']}, {steps_label(case['steps'])}", str(p["count"]), *times])
     return _table(["picture", "runs", "least", "p50", "p90", "p99", "most"], rows) if len(rows) > 1 else ""
 
 

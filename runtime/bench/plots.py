@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.bench.svg import WIDTH, Axis, Plot
-from runtime.bench.table import rate, seconds
+from runtime.bench.table import rate, seconds, steps_label
 
 _LEFT, _RIGHT, _ROW = 150, WIDTH - 70, 22
 
@@ -122,7 +122,7 @@ def against(cases: Sequence[dict[str, Any]], pixels: bool) -> str:
     plot.path([(x.at(value), y.at(c["picture"]["p50"])) for value, c in points], "engine thread")
     for value, c in points:
         p = c["picture"]
-        name = f"{c['width']}x{c['height']}" if pixels else f"{c['steps']} steps"
+        name = f"{c['width']}x{c['height']}" if pixels else steps_label(c["steps"])
         plot.line(x.at(value), y.at(p["low"]), x.at(value), y.at(p["high"]), "engine reach", name)
         plot.dot(x.at(value), y.at(p["p50"]), "engine", f"{name}: {seconds(p['p50'])}")
         room = x.at(value) + 110 < WIDTH

@@ -33,7 +33,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{'picture':22}{'p50':>10}{'p90':>10}{'p99':>10}   {'median between':24}{'runs':>5}{'overhead':>10}"
     for case in report["cases"]:
         p = case["picture"]
-        name = f"{case['width']}x{case['height']}, {case['steps']} steps"
+        name = f"{case['width']}x{case['height']}, {steps_label(case['steps'])}"
         interval = f"{seconds(p['low'])} .. {seconds(p['high'])}"
         times = "".join(f"{seconds(p[q]):>10}" for q in ("p50", "p90", "p99"))
         yield f"{name:22}{times}   {interval:24}{p['count']:>5}{case['overhead']:>10.2%}"
@@ -58,6 +58,11 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{peer['name']:22}{seconds(peer['seconds']['p50']):>10}   {ratio:34}{peak:>10}{same:>12}"
     for name, why in report["failed"].items():
         yield f"not compared: {name}: {why}"
+
+
+def steps_label(count: int) -> str:
+    """For people: 1 step, 5 steps."""
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 def seconds(value: float) -> str:
