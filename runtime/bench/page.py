@@ -91,7 +91,8 @@ def _head(report: dict[str, Any]) -> str:
     return (
         "<h1>dossr bench</h1>"
         f"<p>{case['width']}x{case['height']} enlarged four times in {steps_label(case['steps'])}, "
-        f"order {report['order']}. Bundle {escape(bundle['folder'])}, {bundle['precision']}. {escape(report['engine'])}, {report['threads']} "
+        f"order {report['order']}. Bundle {escape(bundle['folder'])}, {bundle['precision']}. "
+        f"{escape(report['engine'])}, {report['threads']} "
         f'threads.</p><p class="soft">{escape(report["date"])}. {picture["count"]} pictures. '
         f"Median between {seconds(picture['low'])} and {seconds(picture['high'])}: its 95 % interval, widened "
         "to the medians of the rounds. Load, first picture and memory are those of fresh processes.</p>"
