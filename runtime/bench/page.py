@@ -16,7 +16,7 @@ _STYLE = """
 --engine:#2563a8;--own:#bb540c;--apart:#8b95a1}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9da7b2;--line:#343a42;--paper:#14171b;--panel:#1b1f24;
 --engine:#6ba6ea;--own:#ee9447;--apart:#76808c}}
-body{margin:0 auto;max-width:820px;padding:24px 20px 60px;background:var(--paper);color:var(--ink);
+body{margin:0 auto;max-width:940px;padding:24px 20px 60px;background:var(--paper);color:var(--ink);
 font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 6px}p{margin:6px 0}.soft{color:var(--soft)}
 .figures{display:flex;flex-wrap:wrap;gap:10px;margin:18px 0}
