@@ -76,7 +76,6 @@ def test_exported_graphs(mini_bundle):
         same_as_onnx(path)
 
 
-@pytest.mark.skipif(not DEMO_BUNDLE.is_dir(), reason="no demo model in this installation")
 def test_demo_graphs():
     for path in files(DEMO_BUNDLE):
         same_as_onnx(path)
