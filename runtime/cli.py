@@ -18,11 +18,11 @@ from engines.files import check_writable
 from runtime.color_fix import COLOR_FIXES
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
 from runtime.fallback import AUTO
-from runtime.images import FORMATS, check_output, load_picture, result_depth
+from runtime.images import FORMATS, check_output, check_scale, load_picture, result_depth, result_size
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
 from runtime.trace import Trace
-from runtime.upscaler import Upscaler, check_scale, result_size
+from runtime.upscaler import Upscaler
 
 
 def parser(prog: str = "python -m runtime") -> Parser:

@@ -1,15 +1,15 @@
 """Where a call's time goes. In: pieces of work as they run. Out: `Span`s, and seconds by stage.
 
-Everything is wall-clock time of the host, from one monotonic clock. A device that works asynchronously needs a clock of
-its own with the same three methods, whose instants are recorded events: a `Span` is plain numbers either way.
+Everything is on the host's monotonic clock. While a device works asynchronously, instants are events on its stream
+(`Clock.follow`), which become numbers when they are asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Span(NamedTuple):
@@ -30,22 +30,41 @@ class Span(NamedTuple):
         return (self.end - self.start) * 1e-9
 
 
+class Instant(NamedTuple):
+    """A moment, and how it becomes a number."""
+
+    mark: Any
+    nanoseconds: Callable[[Any], int]
+    """Of `mark`, on the clock of `time.perf_counter_ns`."""
+
+
 class Clock:
     """Seconds by stage, spans, and the time since it was made."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter_ns()
-        self._stages: dict[str, float] = {}
-        self._spans: list[Span] = []
+        self._stages: list[tuple[str, Instant, Instant]] = []
+        self._spans: list[tuple[str, Instant, Instant, int]] = []
+        self.follow_host()
 
-    def now(self) -> int:
+    def follow(self, mark: Callable[[], Any], nanoseconds: Callable[[Any], int]) -> None:
+        """From now on instants are what `mark` gives, and `nanoseconds` says when that was. Spans and timings may be
+        asked for when all of them have happened.
+        """
+        self._mark, self._nanoseconds = mark, nanoseconds
+
+    def follow_host(self) -> None:
+        """From now on instants are the host's."""
+        self.follow(time.perf_counter_ns, int)
+
+    def now(self) -> Instant:
         """The instant, for `done`."""
-        return time.perf_counter_ns() - self._began
+        return Instant(self._mark(), self._nanoseconds)
 
-    def done(self, name: str, start: int, step: int = 0) -> int:
+    def done(self, name: str, start: Instant, step: int = 0) -> Instant:
         """Records the span from `start` to now, and returns its end."""
         end = self.now()
-        self._spans.append(Span(name, start, end, step))
+        self._spans.append((name, start, end, step))
         return end
 
     @contextmanager
@@ -60,13 +79,19 @@ class Clock:
         """Adds the block's seconds to the stage's."""
         start = self.now()
         yield
-        self._stages[stage] = self._stages.get(stage, 0.0) + (self.now() - start) * 1e-9
+        self._stages.append((stage, start, self.now()))
 
     @property
     def spans(self) -> tuple[Span, ...]:
         """Those recorded so far, in order."""
-        return tuple(self._spans)
+        return tuple(Span(name, self._since(start), self._since(end), step) for name, start, end, step in self._spans)
 
     def timings(self) -> dict[str, float]:
         """Seconds by stage so far, and `total`."""
-        return self._stages | {"total": self.now() * 1e-9}
+        seconds: dict[str, float] = {}
+        for stage, start, end in self._stages:
+            seconds[stage] = seconds.get(stage, 0.0) + (self._since(end) - self._since(start)) * 1e-9
+        return seconds | {"total": (time.perf_counter_ns() - self._began) * 1e-9}
+
+    def _since(self, instant: Instant) -> int:
+        return instant.nanoseconds(instant.mark) - self._began

@@ -8,7 +8,7 @@ backend's estimate (`Footprint`), on top of what the process held when the pool 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from engines.base import Backend, Buffer, Call, EngineSettings, Runner, check_buffers
 from engines.bundle import Bundle
@@ -39,7 +39,9 @@ class EnginePool:
         self._base = resident_memory()
         self._open: dict[str, Runner] = {}
         """The last called comes last."""
-        self._bound: dict[str, tuple[PooledCall, Call]] = {}
+        self._bound: dict[PooledCall, Call] = {}
+        self._last: dict[str, PooledCall] = {}
+        """By graph, what ran last."""
         self._footprints = {name: backend.footprint(bundle, name, settings) for name in bundle.manifest.graphs}
         for name in bundle.manifest.graphs:
             if budget is None:
@@ -71,20 +73,21 @@ class EnginePool:
 
     def ready(self, call: PooledCall) -> Call:
         """The engine's own call: room is made, the engine opened, and the buffers bound where they are not yet."""
-        graph = call.graph
-        bound = self._bound.get(graph)
-        fresh = bound is None or bound[0] is not call
         self._make_room(call)
-        if fresh:  # what earlier graphs and sizes left does not fit this one, and would be kept beside it
+        if self._last.get(call.graph) is not call:  # what other sizes left does not fit, and would be kept beside it
             self._backend.trim()
-        runner = self._opened(graph)
-        if bound is None or fresh:
-            bound = self._bound[graph] = (call, runner.bind(call.tensors))
-        return bound[1]
+        runner = self._opened(call.graph)
+        if call not in self._bound:
+            self._bound[call] = runner.bind(call.tensors)
+        self._last[call.graph] = call
+        return self._bound[call]
 
-    def unbind(self) -> None:
-        """Lets go of every buffer; engines stay open."""
-        self._bound.clear()
+    def unbind(self, calls: Iterable[PooledCall]) -> None:
+        """Lets go of their buffers; engines stay open."""
+        for call in calls:
+            self._bound.pop(call, None)
+            if self._last.get(call.graph) is call:
+                del self._last[call.graph]
 
     def _opened(self, graph: str) -> Runner:
         runner = self._open.pop(graph, None) or self._backend.open(self._bundle, graph, self._settings)
@@ -116,7 +119,7 @@ class EnginePool:
 
     def _close(self, graph: str) -> None:
         _log.info("closing the engine of %s", graph)
-        self._bound.pop(graph, None)
+        self.unbind([call for call in self._bound if call.graph == graph])
         self._open.pop(graph).close()
 
     def close(self) -> None:

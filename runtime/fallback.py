@@ -7,6 +7,7 @@ before it is closed first, and it is closed after its picture. Every picture beg
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections import Counter
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from engines.backends import choose_backend
-from engines.base import Backend, EngineSettings
+from engines.base import DEVICE_SETUP, Backend, EngineSettings
 from engines.bundle import Bundle, Manifest, open_bundle
 from engines.errors import DossrError, GuardError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
+from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
 from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
 
@@ -56,8 +58,11 @@ class OpenWay:
 
     def __init__(self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None) -> None:
         self.bundle = bundle
+        self.device = open_device(backend.place(settings))
+        settings = dataclasses.replace(settings, stream=self.device.stream)
         self.pool = EnginePool(backend, bundle, settings, budget)
-        self._workspace: tuple[tuple[int, int], Workspace] | None = None
+        self._workspaces: dict[tuple[int, int, int], Workspace] = {}
+        """By height and width of the latent, and batch; what was used last comes last."""
         self._padding_told = False
 
     @property
@@ -65,8 +70,8 @@ class OpenWay:
         """The engine, where it runs and the bundle's name, for people."""
         return f"{self.pool.description}, bundle {self.bundle.folder.resolve().name}"
 
-    def workspace(self, width: int, height: int) -> Workspace:
-        """Buffers and calls for a low-resolution picture of that size.
+    def workspace(self, width: int, height: int, batch: int = 1) -> Workspace:
+        """Buffers and calls for so many low-resolution pictures of that size.
 
         Raises:
             ImageTooLargeError: it is larger than the bundle's shape.
@@ -82,15 +87,24 @@ class OpenWay:
                 size[1] * VAE_FACTOR // UPSCALE,
                 size[0] * VAE_FACTOR // UPSCALE,
             )
-        if self._workspace is None or self._workspace[0] != size:
-            self._workspace = None  # free the old buffers before the new ones are made
-            self.pool.unbind()
-            self._workspace = (size, make_workspace(manifest, self.pool, size))
-        return self._workspace[1]
+        key = (*size, batch)
+        found = self._workspaces.pop(key, None)
+        if found is None:
+            while len(self._workspaces) >= self.device.sizes_kept:  # free old buffers before the new ones are made
+                self._free(next(iter(self._workspaces)))
+            found = make_workspace(manifest, self.pool, self.device, size, batch)
+        self._workspaces[key] = found
+        return found
+
+    def _free(self, key: tuple[int, int, int]) -> None:
+        self.device.synchronize()
+        with DEVICE_SETUP:
+            self.pool.unbind(self._workspaces.pop(key).calls.values())
 
     def rest(self) -> None:
-        """Frees engines and buffers; those that are needed again are opened again."""
-        self._workspace = None
+        """Frees engines and buffers, once they have done their work; those that are needed again are opened again."""
+        for key in list(self._workspaces):
+            self._free(key)
         self.pool.close()
 
 

@@ -21,6 +21,8 @@ except ImportError as error:
         f"the compiled module runtime._native does not import ({error}); build it with `pip install -e .`"
     ) from error
 
+cuda = None
+Event = object
 __all__ = [
     "Tensor",
     "TorchCpuGenerator",

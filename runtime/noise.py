@@ -25,12 +25,12 @@ class Philox:
     """Counter-based normals: bit-equal on every machine and device, whatever the threads or tiles."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
         self._draw = 0
 
     def fill(self, out: Tensor) -> None:
         """See `NoiseSource.fill`."""
-        philox_normal(out, self._seed, self._draw)
+        philox_normal(out, self.seed, self._draw)
         self._draw += 1
 
 
@@ -66,6 +66,17 @@ class Given:
                 f"noise tensor {self._draw} does not fit: {error}; expected float32 {list(out.shape)}"
             ) from error
         self._draw += 1
+
+
+def fill_items(source: NoiseSource, out: Tensor) -> None:
+    """One draw for every item of `out`, float32 [B, 4, H, W]: pictures of a batch are those that they are alone."""
+    if out.shape[0] == 1 or isinstance(source, Philox):
+        source.fill(out)
+        return
+    one = Tensor((1, *out.shape[1:]))
+    source.fill(one)
+    for item in range(out.shape[0]):
+        out.slice(item).copy_from(one.slice(0))
 
 
 NOISE_SOURCES: dict[str, Callable[[int], NoiseSource]] = {"philox": Philox, "torch-cpu": TorchCpu}

@@ -16,16 +16,6 @@ from runtime.kernels import Tensor
 _STACKED = ("eps", "pred_x0", "latents")
 
 
-class NoTrace:
-    """Records nothing."""
-
-    def record(self, name: str, tensor: Tensor) -> None:
-        """See `runtime.sampler.Observer.record`."""
-
-    def clear(self) -> None:
-        """See `Trace.clear`."""
-
-
 class Trace:
     """Copies of the intermediates of one run, all float32."""
 

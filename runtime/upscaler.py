@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,28 +14,22 @@ import solvers
 from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
-from engines.errors import EngineError, SettingsError
-from engines.graphs import UPSCALE
-from engines.memory import parse_size, peak_memory
+from engines.errors import DossrError, EngineError, SettingsError
+from engines.memory import parse_size
+from runtime.batch import Batch
 from runtime.clock import Clock
-from runtime.color_fix import color_fix_named
 from runtime.default_bundle import default_bundle
-from runtime.fallback import AUTO, OpenWay, Ways
-from runtime.guard import check_picture
-from runtime.images import Picture, check_depth, finish_picture, load_picture
-from runtime.kernels import Tensor, image_to_planar, planar_to_image
-from runtime.noise import noise_source
+from runtime.fallback import AUTO, Ways
+from runtime.images import check_scale, load_picture
+from runtime.pipeline import Job, OnProgress, no_progress
 from runtime.plans import bundle_plan
 from runtime.result import Result
-from runtime.sampler import sample, start_latent
-from runtime.trace import NoTrace, Trace
+from runtime.stream import PictureStream
+from runtime.trace import Trace
+from runtime.workspace import latent_size_needed
 
-MAX_SCALE = 16.0
 MAX_THREADS = 1024
 _log = logging.getLogger("dossr")
-
-OnProgress = Callable[[str, int, int], None]
-"""Called as (stage, steps done, steps in all)."""
 
 
 class Upscaler:
@@ -153,77 +146,86 @@ class Upscaler:
             GuardError: NaN, infinity or values out of range, on every engine that was allowed.
         """
         clock = Clock()
-        with clock.span("plan"):
-            chosen = self._plan(steps, order, plan, force_plan)
-        fix = color_fix_named(color_fix)
-        noise_source(noise, seed)  # refused before any work
         check_scale(scale)
-        check_depth(bit_depth)
-        if trace is not None and not isinstance(trace, Trace):
-            raise SettingsError(f"trace must be a runtime.trace.Trace, not {trace!r}; call its write(path) afterwards")
-        observer = trace or NoTrace()
-        report = on_progress or (lambda _stage, _done, _total: None)
-        total = len(chosen.steps)
+        with clock.span("plan"):
+            job = Job(
+                plan=self._plan(steps, order, plan, force_plan),
+                seed=seed,
+                noise=noise,
+                color_fix=color_fix,
+                bit_depth=bit_depth,
+                trace=trace,
+                on_progress=on_progress or no_progress,
+            )
         with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
-        for notice in picture.notices:
-            _log.warning("%s", notice)
+        return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
 
-        def restore(way: OpenWay) -> Tensor:
-            with clock.span("bind"):
-                ws = way.workspace(picture.width, picture.height)
-            source = noise_source(noise, seed)  # from its first draw, also where the picture is made again
-            with clock.time("preprocess"):
-                with clock.span("convert"):
-                    image_to_planar(picture.pixels, ws.low_res)
-                with clock.span("preprocess"):
-                    ws.run("preprocess")
-            report("encode", 0, total)
-            with clock.time("encode"):
-                with clock.span("encode"):
-                    ws.run("encode")
-                with clock.span("condition"):
-                    ws.run("condition")
-            for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
-                observer.record(name, getattr(ws, name))
-            report("denoise", 0, total)
-            with clock.time("denoise"):
-                start_latent(chosen, ws.state, source, ws.latent_mean, ws.latent_std, observer, clock)
-                sample(
-                    chosen, ws.state, ws.denoise, source, observer, lambda done: report("denoise", done, total), clock
-                )
-            report("decode", total, total)
-            with clock.time("decode"), clock.span("decode"):
-                ws.run("decode")
-            observer.record("decoded", ws.decoded)
-            with clock.time("color_fix"), clock.span("color_fix"):
-                if fix is not None:
-                    fix(ws.decoded, ws.preprocessed)
-                    observer.record("colorfixed", ws.decoded)
-            with clock.time("finish"), clock.span("convert"):
-                shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
-                pixels = Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
-                check_picture(planar_to_image(ws.decoded, pixels))
-            return pixels
+    def stream(
+        self,
+        images: Iterable[object],
+        *,
+        batch: int = 1,
+        scale: float = 4,
+        steps: int | None = None,
+        order: int | None = None,
+        seed: int = 42,
+        color_fix: str = "wavelet",
+        bit_depth: int | None = None,
+    ) -> Iterator[Result]:
+        """Restores pictures one after the other, while the next ones are loaded and put on the device.
 
-        with self._lock:
-            if self._closed:
-                raise EngineError("this Upscaler is closed; open another one")
-            made = self._ways.first_right(restore, observer.clear)
-        with clock.time("finish"), clock.span("finish"):
-            finished = finish_picture(made.picture, picture, result_size(picture, scale))
-        return Result(
-            image=finished.image,
-            pixels=finished.pixels,
-            timings=clock.timings(),
-            spans=clock.spans,
-            seed=seed,
-            peak_memory=peak_memory(),
-            engine=made.engine,
-            guard_hits=made.guard_hits,
-            notices=(*picture.notices, *made.notices),
-            metadata=picture.metadata,
+        Args:
+            images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
+            batch: how many consecutive pictures of one size (padded) are restored together, at most: up to the bundle's
+                largest batch. Each has the noise that it has alone.
+            scale, steps, order, seed, color_fix, bit_depth: see `__call__`.
+
+        Returns:
+            An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
+            next turn goes on with the one after it; what goes wrong with a batch is raised for each of its pictures.
+            Stages of `Result.timings` are those of the whole batch.
+
+        Raises:
+            SettingsError: a setting is outside its range.
+        """
+        check_scale(scale)
+        most = self._manifest.axes["B"].max
+        if type(batch) is not int or not 1 <= batch <= most:
+            raise SettingsError(f"batch must be a whole number in 1..{most}, which this bundle takes, not {batch!r}")
+        plan = self._plan(steps, order, None, False)
+        job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
+
+        def finish(submitted: Batch) -> list[Result | DossrError]:
+            try:
+                return list(self._finished(submitted, scale))
+            except DossrError as error:
+                return [error for _ in submitted.pictures]
+
+        return PictureStream(
+            images,
+            batch,
+            lambda picture: latent_size_needed(picture.width, picture.height),
+            lambda pictures: self._submitted(Batch(pictures, job, Clock())),
+            finish,
         )
+
+    def _submitted(self, batch: Batch) -> Batch:
+        """The batch, on the asked engine's device or done there."""
+        with self._lock:
+            self._check_open()
+            batch.submit(self._ways.asked)
+            return batch
+
+    def _finished(self, batch: Batch, scale: float) -> list[Result]:
+        """The results, made again where values went wrong."""
+        with self._lock:
+            made = self._ways.first_right(batch.pixels, batch.job.forget)
+        return batch.results(made, scale)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("this Upscaler is closed; open another one")
 
     def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
         if plan is None:
@@ -268,19 +270,3 @@ def _bytes(size: int | str | None) -> int | None:
     if isinstance(size, str):
         return parse_size(size)
     raise SettingsError(f'max_memory must be a number of bytes or like "9GiB", not {size!r}')
-
-
-def check_scale(scale: float) -> None:
-    """Whether a picture can be enlarged by that.
-
-    Raises:
-        SettingsError: not a number above 0 and up to `MAX_SCALE`.
-    """
-    valid = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
-    if not valid or not 0 < scale <= MAX_SCALE:
-        raise SettingsError(f"scale must be a number above 0 and at most {MAX_SCALE:g}, not {scale!r}")
-
-
-def result_size(picture: Picture, scale: float) -> tuple[int, int]:
-    """(width, height) of the result, at least 1x1."""
-    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))

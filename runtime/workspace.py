@@ -7,29 +7,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from engines.base import Call
 from engines.bundle import Manifest
 from engines.errors import ImageTooLargeError
-from engines.graphs import LOW_RES_MULTIPLE, UPSCALE, VAE_FACTOR, resolve_shape
-from runtime.engine_pool import EnginePool
+from engines.graphs import LATENT_CHANNELS, LOW_RES_MULTIPLE, UPSCALE, VAE_FACTOR, resolve_shape
+from runtime.device import Device, SamplerState
+from runtime.engine_pool import EnginePool, PooledCall
 from runtime.kernels import Tensor
-from runtime.sampler import SamplerState
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Tensors (float32) and calls of one size."""
+    """Tensors (float32, on the device) and calls of one size and batch."""
 
+    device: Device
     low_res: Tensor
-    """[1, 3, h, w], padded to multiples of 16."""
+    """[B, 3, h, w], padded to multiples of 16."""
     preprocessed: Tensor
-    """[1, 3, 4h, 4w], and so `decoded`."""
+    """[B, 3, 4h, 4w], and so `decoded`."""
     decoded: Tensor
     latent_mean: Tensor
     latent_std: Tensor
     condition: Tensor
     state: SamplerState
-    calls: Mapping[str, Call]
+    calls: Mapping[str, PooledCall]
 
     def run(self, graph: str) -> None:
         """Runs one graph on the bound buffers; a graph that the bundle does not have is passed over."""
@@ -66,30 +66,31 @@ def latent_size_needed(width: int, height: int) -> tuple[int, int]:
     return H, W
 
 
-def make_workspace(manifest: Manifest, pool: EnginePool, latent: tuple[int, int]) -> Workspace:
-    """Allocates the buffers for a latent of (H, W) and binds every graph to them.
+def make_workspace(
+    manifest: Manifest, pool: EnginePool, device: Device, latent: tuple[int, int], batch: int = 1
+) -> Workspace:
+    """Allocates the buffers for `batch` latents of (H, W) on the device and binds every graph to them.
 
     Raises:
         MemoryBudgetError: some graph at this size takes more than the pool's budget.
     """
     H, W = latent
     low = VAE_FACTOR // UPSCALE
-    sizes = {"B": 1, "H": H, "W": W, "h": low * H, "w": low * W}
+    sizes = {"B": batch, "H": H, "W": W, "h": low * H, "w": low * W}
 
     def new_latent() -> Tensor:
-        return Tensor((1, 4, H, W))
+        return device.tensor((batch, LATENT_CHANNELS, H, W))
 
-    preprocessed, decoded = (Tensor((1, 3, VAE_FACTOR * H, VAE_FACTOR * W)) for _ in range(2))
-    low_res = Tensor((1, 3, low * H, low * W))
+    preprocessed, decoded = (device.tensor((batch, 3, VAE_FACTOR * H, VAE_FACTOR * W)) for _ in range(2))
+    low_res = device.tensor((batch, 3, low * H, low * W))
     mean, std = new_latent(), new_latent()
     condition = new_latent() if manifest.separate_condition else mean
-    control_scale = Tensor((1,))
-    control_scale.fill(1.0)
+    control_scale = device.constant(1.0)
     state = SamplerState(
         latent=new_latent(),
         x0_hat=new_latent(),
         output=new_latent(),
-        timestep=Tensor((1,)),
+        timestep=device.tensor((1,)),
         predictions=(new_latent(), new_latent(), new_latent()),
         noise=new_latent(),
         noise_posterior=new_latent(),
@@ -108,7 +109,7 @@ def make_workspace(manifest: Manifest, pool: EnginePool, latent: tuple[int, int]
         "output": state.output,
     }
     residuals = {
-        spec.name: Tensor(resolve_shape(spec.shape, sizes))
+        spec.name: device.tensor(resolve_shape(spec.shape, sizes))
         for spec in (manifest.graphs["controlnet"].spec.outputs if "controlnet" in manifest.graphs else ())
     }
     by_graph |= dict.fromkeys(("denoise", "controlnet", "unet"), network | residuals)
@@ -117,8 +118,9 @@ def make_workspace(manifest: Manifest, pool: EnginePool, latent: tuple[int, int]
     calls = {}
     for name, entry in manifest.graphs.items():
         names = [spec.name for spec in (*entry.spec.inputs, *entry.spec.outputs)]
-        calls[name] = pool.bind(name, {n: t for n, t in by_graph[name].items() if n in names}, buffers, H * W)
+        calls[name] = pool.bind(name, {n: t for n, t in by_graph[name].items() if n in names}, buffers, batch * H * W)
     return Workspace(
+        device=device,
         low_res=low_res,
         preprocessed=preprocessed,
         decoded=decoded,

@@ -2,7 +2,7 @@
 profile, EXIF), and the same again in a file or a PIL image.
 """
 
-from runtime.images.finish import Finished, finish_picture
+from runtime.images.finish import Finished, check_scale, finish_picture, result_size
 from runtime.images.formats import FORMATS, check_output, result_depth
 from runtime.images.picture import MAX_PIXELS, Picture, check_depth
 from runtime.images.save import save_picture
@@ -15,8 +15,10 @@ __all__ = [
     "Picture",
     "check_depth",
     "check_output",
+    "check_scale",
     "finish_picture",
     "load_picture",
     "result_depth",
+    "result_size",
     "save_picture",
 ]

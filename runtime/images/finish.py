@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
+from engines.errors import SettingsError
 from runtime.images.picture import Picture
 from runtime.images.planes import bits_of, join, plane_at, split, to_pil
 from runtime.kernels import Tensor
+
+MAX_SCALE = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +48,19 @@ def finish_picture(pixels: Tensor, picture: Picture, size: tuple[int, int]) -> F
     image = to_pil(pixels)
     image.info.update(picture.metadata)
     return Finished(pixels=pixels, image=image)
+
+
+def check_scale(scale: float) -> None:
+    """Whether a picture can be enlarged by that.
+
+    Raises:
+        SettingsError: not a number above 0 and up to `MAX_SCALE`.
+    """
+    valid = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
+    if not valid or not 0 < scale <= MAX_SCALE:
+        raise SettingsError(f"scale must be a number above 0 and at most {MAX_SCALE:g}, not {scale!r}")
+
+
+def result_size(picture: Picture, scale: float) -> tuple[int, int]:
+    """(width, height) of the result, at least 1x1."""
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))

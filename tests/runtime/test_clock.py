@@ -49,3 +49,29 @@ def test_a_block_that_fails_leaves_no_span():
     with pytest.raises(ValueError, match="no"), clock.span("load"):
         raise ValueError("no")
     assert clock.spans == ()
+
+
+def test_instants_of_a_device_become_numbers_when_they_are_asked_for():
+    """Marks that mean nothing until then, between instants of the host."""
+    clock, marks = Clock(), []
+
+    def mark():
+        marks.append(f"event {len(marks)}")
+        return marks[-1]
+
+    with clock.span("load"):
+        pass
+    (load,) = clock.spans
+    clock.follow(mark, lambda event: began + 1000 * int(event.split()[1]))
+    with clock.time("decode"), clock.span("decode"):
+        pass
+    clock.follow_host()
+    with clock.span("finish"):
+        pass
+    began = load.end + clock._began  # known only now, as a device's are
+    assert marks == ["event 0", "event 1", "event 2", "event 3"]
+    found = clock.spans
+    assert found[0] == load
+    assert found[1] == Span("decode", load.end + 1000, load.end + 2000)
+    assert found[2].name == "finish"
+    assert clock.timings()["decode"] == pytest.approx(3e-6)

@@ -279,7 +279,7 @@ def test_within_a_budget_one_bundle_is_open_at_a_time(sound, broken, heavy):
 
         for _ in range(2):
             assert pixels(upscaler(PHOTO, steps=5, on_progress=look)) == expected
-            assert not any(way.pool.open_graphs or way._workspace for way in ways.values())
+            assert not any(way.pool.open_graphs or way._workspaces for way in ways.values())
         assert open_together == ([[broken]] * 8 + [[heavy]] * 8) * 2
 
 

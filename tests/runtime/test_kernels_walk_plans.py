@@ -8,16 +8,21 @@ from safetensors.numpy import load_file
 
 import solvers
 from runtime.clock import Clock
+from runtime.device import SamplerState
+from runtime.host import HostKernels
 from runtime.kernels import Tensor, tensor_from
-from runtime.sampler import SamplerState, sample
+from runtime.sampler import sample
 from tests.paths import SAMPLER
 
 
-class GoldenNoise:
-    def __init__(self, draws):
+class GoldenKernels(HostKernels):
+    """With the golden draws, which differ from item to item."""
+
+    def __init__(self, plan, draws):
+        super().__init__(plan, noise=None)
         self._draws = iter(draws)
 
-    def fill(self, out):
+    def draw(self, out):
         out.copy_from(np.ascontiguousarray(next(self._draws)))
 
 
@@ -25,7 +30,7 @@ class Latents:
     def __init__(self):
         self.recorded = []
 
-    def record(self, name, tensor):
+    def __call__(self, name, tensor):
         if name == "latents":
             self.recorded.append(np.array(memoryview(tensor)))
 
@@ -58,7 +63,8 @@ def test_walk_in_float32(golden, order, steps):
         output[...] = np.float32(0.6) * latent + wave * x0_hat + np.float32(0.25) * np.tanh(latent)
 
     latents = Latents()
-    sample(plan, state, [denoise], GoldenNoise(golden["noise_steps"]), latents, lambda _done: None, Clock())
+    kernels = GoldenKernels(plan, golden["noise_steps"])
+    sample(plan, kernels, state, [denoise], latents, lambda _done: None, Clock())
     key = f"o{order}/s{steps}/f32"
     if f"{key}/latents" in golden:
         found, expected = np.stack([start, *latents.recorded]), golden[f"{key}/latents"]

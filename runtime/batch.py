@@ -1,0 +1,78 @@
+"""Pictures of one size on their way together. In: decoded pictures and a job. Out: their results."""
+
+from __future__ import annotations
+
+import logging
+
+from engines.errors import DossrError
+from engines.memory import peak_memory
+from runtime.clock import Clock
+from runtime.fallback import Made, OpenWay
+from runtime.images import Picture, finish_picture, result_size
+from runtime.kernels import Tensor
+from runtime.pipeline import Job, Pending, submit
+from runtime.result import Result
+
+_log = logging.getLogger("dossr")
+
+
+class Batch:
+    """Not for two threads at once."""
+
+    def __init__(self, pictures: tuple[Picture, ...], job: Job, clock: Clock) -> None:
+        self.pictures, self.job = pictures, job
+        self._clock = clock
+        self._submitted: Pending | DossrError | None = None
+        for picture in pictures:
+            for notice in picture.notices:
+                _log.warning("%s", notice)
+
+    def submit(self, way: OpenWay) -> None:
+        """Puts the pictures on that way's device; what goes wrong is raised by `pixels`."""
+        try:
+            self._submitted = self._put(way)
+        except DossrError as error:
+            self._submitted = error
+
+    def pixels(self, way: OpenWay) -> tuple[Tensor, ...]:
+        """What was submitted; every later call makes the pictures anew on that way.
+
+        Raises:
+            GuardError: a stage gave NaN, infinity or values out of range.
+            DossrError: what else went wrong.
+        """
+        submitted, self._submitted = self._submitted or self._put(way), None
+        if isinstance(submitted, DossrError):
+            raise submitted
+        return submitted.finish()
+
+    def results(self, made: Made[tuple[Tensor, ...]], scale: float) -> list[Result]:
+        """The pictures at their final size, in the inputs' kinds."""
+        clock = self._clock
+        with clock.time("finish"), clock.span("finish"):
+            finished = [
+                finish_picture(pixels, picture, result_size(picture, scale))
+                for pixels, picture in zip(made.picture, self.pictures, strict=True)
+            ]
+        timings, spans, peak = clock.timings(), clock.spans, peak_memory()
+        return [
+            Result(
+                image=done.image,
+                pixels=done.pixels,
+                timings=timings,
+                spans=spans,
+                seed=self.job.seed,
+                peak_memory=peak,
+                engine=made.engine,
+                guard_hits=made.guard_hits,
+                notices=(*picture.notices, *made.notices),
+                metadata=picture.metadata,
+            )
+            for done, picture in zip(finished, self.pictures, strict=True)
+        ]
+
+    def _put(self, way: OpenWay) -> Pending:
+        first = self.pictures[0]
+        with self._clock.span("bind"):
+            ws = way.workspace(first.width, first.height, len(self.pictures))
+        return submit(ws, self.pictures, self.job, self._clock)

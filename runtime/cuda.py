@@ -1,0 +1,284 @@
+"""An NVIDIA GPU as a `Device`: kernels and engines share one stream, and nothing waits until a picture is wanted. In:
+tensors in device memory. Out: the same; pictures come and go through pinned memory, on streams of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from engines.base import DEVICE_SETUP
+from engines.errors import EngineUnavailableError
+from runtime import kernels
+from runtime.clock import Clock
+from runtime.device import SamplerState
+from runtime.guard import check_picture, check_start, check_step
+from runtime.kernels import Event, Tensor
+from runtime.noise import NoiseSource, Philox, fill_items
+from solvers import Plan
+from solvers.plan import Step
+
+_COLUMNS = 12
+"""Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two for alignment."""
+_SAMPLES = {"B": "uint8", "H": "uint16"}
+
+
+def unavailable(place: str) -> str:
+    """Why our kernels do not run at that place; empty where they do."""
+    if kernels.cuda is None:
+        return "runtime._native was built without CUDA; install nvcc, then `pip install --force-reinstall --no-deps .`"
+    if not kernels.cuda.runs_on(_index(place)):
+        return f"runtime._native has code for {', '.join(kernels.cuda.architectures)} alone; build it on this machine"
+    return ""
+
+
+class Cuda:
+    """See `runtime.device.Device`. Not for two threads at once.
+
+    Args:
+        place: cuda:N.
+
+    Raises:
+        EngineUnavailableError: `unavailable` there.
+    """
+
+    sizes_kept = 4
+
+    def __init__(self, place: str) -> None:
+        if kernels.cuda is None:
+            raise EngineUnavailableError(unavailable(place))
+        self.name = place
+        self.native = kernels.cuda
+        with DEVICE_SETUP:
+            self.work, self.uploads, self.downloads = (self.native.Stream(_index(place)) for _ in range(3))
+        self.stream = self.work.ptr
+        self._kept: list[Tensor] = []
+        self._running = 0
+        self._instant = self._agreed()
+
+    def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
+        """See `runtime.device.Device.tensor`."""
+        with DEVICE_SETUP:
+            return Tensor(shape, dtype, self.name)
+
+    def constant(self, value: float) -> Tensor:
+        """See `runtime.device.Device.constant`."""
+        there, here = self.tensor((1,)), Tensor((1,))
+        here.fill(value)
+        self.work.copy(there, here)
+        self.work.synchronize()
+        return there
+
+    def kernels(self, plan: Plan, noise: NoiseSource) -> CudaKernels:
+        """See `runtime.device.Device.kernels`."""
+        return CudaKernels(self, plan, noise)
+
+    def time(self, clock: Clock) -> None:
+        """See `runtime.device.Device.time`."""
+        if not self._running:
+            self._instant = self._agreed()
+        clock.follow(self.work.record, partial(_nanoseconds, self._instant))
+
+    def synchronize(self) -> None:
+        """See `runtime.device.Device.synchronize`."""
+        for stream in (self.uploads, self.work, self.downloads):
+            stream.synchronize()
+
+    def take(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
+        """A buffer at "pinned" or on the device; a kept one where one fits, with whatever it holds."""
+        for i, kept in enumerate(self._kept):
+            if (kept.shape, kept.dtype, "pinned" if kept.pinned else kept.device) == (shape, dtype, place):
+                return self._kept.pop(i)
+        with DEVICE_SETUP:
+            return Tensor(shape, dtype, place)
+
+    def begin(self) -> None:
+        """A batch is put on the device."""
+        self._running += 1
+
+    def end(self, buffers: Sequence[Tensor]) -> None:
+        """It is done, and nothing uses its buffers any more: they are kept for the next two."""
+        self._running -= 1
+        with DEVICE_SETUP:
+            self._kept = [*self._kept, *buffers][-2 * len(buffers) :]
+
+    def _agreed(self) -> tuple[Event, int]:
+        """One instant, as an event of the stream and on the host's clock."""
+        event = self.work.record()
+        event.synchronize()
+        return event, time.perf_counter_ns()
+
+
+class CudaKernels:
+    """See `runtime.device.Kernels`. What changes from picture to picture, seed and coefficients, is in device memory."""
+
+    def __init__(self, device: Cuda, plan: Plan, noise: NoiseSource) -> None:
+        self._device, self._plan, self._noise = device, plan, noise
+        self._native, self._work = device.native, device.work
+        self._drawn = isinstance(noise, Philox)
+        """Whether the noise is made in the kernels' registers."""
+        self._buffers: list[Tensor] = []
+        self._pixels: list[tuple[Tensor, Tensor]] = []
+        self._done: Event | None = None
+        device.begin()
+        seed = noise.seed if isinstance(noise, Philox) else 0
+        self._seed = self._sent([seed - (seed >> 63 << 64)], (1,), "int64")
+        self._rows = self._sent(_table(plan), (len(plan.steps) + 1, _COLUMNS), "float32")
+        self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
+        self._seen = self._buffer(self._largest.shape, "float32", "pinned")
+        self._work.zero(self._largest)
+
+    def upload(self, pixels: Sequence[object], out: Tensor) -> None:
+        """See `runtime.device.Kernels.upload`."""
+        for item, given in enumerate(pixels):
+            view = memoryview(given)  # type: ignore[arg-type]  # a Picture's pixels are a buffer
+            here = self._buffer(view.shape or (), _SAMPLES[view.format], "pinned")
+            here.copy_from(given)
+            there = self._buffer(here.shape, here.dtype, self._device.name)
+            self._device.uploads.copy(there, here)
+            self._work.wait(self._device.uploads.record())
+            self._native.image_to_planar(self._work, there, out, item)
+
+    def draw(self, out: Tensor) -> None:
+        """See `runtime.device.Kernels.draw`."""
+        if not self._drawn:
+            here = self._buffer(out.shape, out.dtype, "pinned")
+            fill_items(self._noise, here)
+            self._work.copy(out, here)
+
+    def start(self, state: SamplerState, mean: Tensor, std: Tensor) -> None:
+        """See `runtime.device.Kernels.start`."""
+        self._native.start(
+            self._work,
+            state.latent,
+            state.x0_hat,
+            mean,
+            std,
+            None if self._drawn else (state.noise_posterior, state.noise),
+            self._rows,
+            self._seed,
+            state.timestep,
+            self._largest,
+        )
+
+    def set_timestep(self, state: SamplerState, step: int) -> None:
+        """See `runtime.device.Kernels.set_timestep`: the kernel before has written it."""
+
+    def step(self, state: SamplerState, predictions: Sequence[Tensor], step: int) -> None:
+        """See `runtime.device.Kernels.step`."""
+        self._native.solver_step(
+            self._work,
+            state.latent,
+            state.output,
+            state.x0_hat,
+            predictions[: len(self._plan.steps[step].c_p)],
+            None if self._drawn else state.noise,
+            self._rows,
+            step + 1,
+            self._seed,
+            state.timestep,
+            self._largest,
+        )
+
+    def color_fix(self, name: str, content: Tensor, style: Tensor) -> Tensor:
+        """See `runtime.device.Kernels.color_fix`."""
+        if name == "none":
+            return content
+        out = self._buffer(content.shape, content.dtype, self._device.name)
+        COLOR_FIXES[name](self, content, style, out)
+        return out
+
+    def wavelet_fix(self, content: Tensor, style: Tensor, out: Tensor) -> None:
+        """`kernels.wavelet_fix`, to another tensor."""
+        self._native.wavelet_fix(self._work, content, style, out)
+
+    def adain_fix(self, content: Tensor, style: Tensor, out: Tensor) -> None:
+        """`kernels.adain_fix`, to another tensor."""
+        work = self._buffer((self._native.adain_work(content.shape),), "float64", self._device.name)
+        self._native.adain_fix(self._work, content, style, out, work)
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """See `runtime.device.Kernels.read`."""
+        here = Tensor(tensor.shape, tensor.dtype)
+        self._work.copy(here, tensor)
+        self._work.synchronize()
+        return here
+
+    def download(self, planes: Tensor, pixels: Sequence[Tensor]) -> None:
+        """See `runtime.device.Kernels.download`; `pixels` holds them after `finish`."""
+        copies = []
+        for item, wanted in enumerate(pixels):
+            there = self._buffer(wanted.shape, wanted.dtype, self._device.name)
+            here = self._buffer(wanted.shape, wanted.dtype, "pinned")
+            self._native.planar_to_image(self._work, planes, there, self._largest, len(self._plan.steps) + 1, item)
+            copies.append((here, there))
+            self._pixels.append((wanted, here))
+        self._work.copy(self._seen, self._largest)
+        self._device.downloads.wait(self._work.record())
+        for here, there in copies:
+            self._device.downloads.copy(here, there)
+        self._done = self._device.downloads.record()
+
+    def finish(self) -> None:
+        """See `runtime.device.Kernels.finish`."""
+        if self._done is None:
+            return
+        self._done.synchronize()
+        self._done = None
+        largest = memoryview(self._seen).tolist()
+        try:
+            check_start(largest[0])
+            for number, row in enumerate(self._plan.steps, 1):
+                check_step(largest[number], number, row)
+            check_picture(largest[-1])
+            for wanted, here in self._pixels:
+                wanted.copy_from(here)
+        finally:
+            self._device.end(self._buffers)
+
+    def abandon(self) -> None:
+        """See `runtime.device.Kernels.abandon`."""
+        self._device.synchronize()
+        self._done = None
+        self._device.end(self._buffers)
+
+    def _buffer(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
+        """A buffer that belongs to this batch until it is done."""
+        self._buffers.append(self._device.take(shape, dtype, place))
+        return self._buffers[-1]
+
+    def _sent(self, values: Sequence[float], shape: tuple[int, ...], dtype: str) -> Tensor:
+        """These values in device memory."""
+        here = self._buffer(shape, dtype, "pinned")
+        view = memoryview(here).cast("B").cast("q" if dtype == "int64" else "f")
+        for i, value in enumerate(values):
+            view[i] = value
+        there = self._buffer(shape, dtype, self._device.name)
+        self._work.copy(there, here)
+        return there
+
+
+COLOR_FIXES = {"wavelet": CudaKernels.wavelet_fix, "adain": CudaKernels.adain_fix}
+"""As of `runtime.color_fix`."""
+
+
+def _index(place: str) -> int:
+    return int(place.removeprefix("cuda:"))
+
+
+def _table(plan: Plan) -> list[float]:
+    """Row 0 is the start's, of which the kernel reads c_hat and c_z."""
+    c_hat, c_z = plan.start
+    rows = [[0.0, 0.0, 0.0, 0.0, 0.0, c_hat, 0.0, 0.0, 0.0, c_z, 0.0, 0.0]]
+    return [value for row in (*rows, *map(_row, plan.steps)) for value in row]
+
+
+def _row(step: Step) -> list[float]:
+    c_p = (*step.c_p, 0.0, 0.0)[:3]
+    return [step.timestep, step.p_x, step.p_out, step.p_hat, step.c_x, step.c_hat, *c_p, step.c_z, 0.0, 0.0]
+
+
+def _nanoseconds(agreed: tuple[Event, int], event: Event) -> int:
+    """When the event happened on the host's clock (`time.perf_counter_ns`)."""
+    return agreed[1] + round(event.seconds_since(agreed[0]) * 1e9)

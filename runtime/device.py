@@ -1,0 +1,98 @@
+"""What a device is: where pictures are worked on, its memory, and our kernels on it.
+
+The runtime walks every picture by the same lines (`runtime.pipeline`, `runtime.sampler`); what differs between devices is
+behind `Kernels`. A new one is a file with classes of these forms, and one line in `runtime.devices.open_device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.clock import Clock
+from runtime.kernels import Tensor
+from runtime.noise import NoiseSource
+from solvers import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerState:
+    """Every tensor of the loop, allocated before it: float32, latents [B, 4, H, W]."""
+
+    latent: Tensor
+    x0_hat: Tensor
+    output: Tensor
+    """What the network predicts."""
+    timestep: Tensor
+    """[1], read by the network."""
+    predictions: tuple[Tensor, Tensor, Tensor]
+    """Ring of data predictions."""
+    noise: Tensor
+    noise_posterior: Tensor
+
+
+class Kernels(Protocol):
+    """Our work on the pictures of one batch, called in the order of the data. On a device it is only put on the stream;
+    where it is done at once, values out of range are an error at once.
+    """
+
+    def upload(self, pixels: Sequence[object], out: Tensor) -> None:
+        """Buffers, uint8 or uint16 [h, w, 1, 3 or 4] each, to the items of `out` [B, 3, H, W] in [0, 1], padded."""
+
+    def draw(self, out: Tensor) -> None:
+        """The next draw of the noise, [B, 4, H, W], the same for each picture; may wait until a kernel needs it."""
+
+    def start(self, state: SamplerState, mean: Tensor, std: Tensor) -> None:
+        """Samples the posterior and makes the first latent (`kernels.start`)."""
+
+    def set_timestep(self, state: SamplerState, step: int) -> None:
+        """Writes the timestep of that step (from 0) for the network."""
+
+    def step(self, state: SamplerState, predictions: Sequence[Tensor], step: int) -> None:
+        """One row of the plan (`kernels.solver_step`), predictions newest first."""
+
+    def color_fix(self, name: str, content: Tensor, style: Tensor) -> Tensor:
+        """The color fix of that name; content itself, or the tensor that now holds it."""
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """The tensor's values now, on the host."""
+
+    def download(self, planes: Tensor, pixels: Sequence[Tensor]) -> None:
+        """The items of planes [B, 3, H, W] to host tensors, uint8 or uint16 [h, w, 1 or 3] each. The last call."""
+
+    def finish(self) -> None:
+        """Waits until all of it is done.
+
+        Raises:
+            GuardError: a stage gave NaN, infinity or values out of range.
+        """
+
+    def abandon(self) -> None:
+        """Instead of `download` and `finish`, where something failed."""
+
+
+class Device(Protocol):
+    """Memory and kernels of one place."""
+
+    name: str
+    """cpu, cuda:N"""
+    stream: int | None
+    """The address of the CUDA stream that everything is put on; None where work is done at once."""
+    sizes_kept: int
+    """Of how many sizes of pictures the buffers are kept."""
+
+    def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
+        """Zeroed memory where the engines run."""
+
+    def constant(self, value: float) -> Tensor:
+        """float32 [1] of that value."""
+
+    def kernels(self, plan: Plan, noise: NoiseSource) -> Kernels:
+        """For the pictures of one batch, which share plan and noise."""
+
+    def time(self, clock: Clock) -> None:
+        """Makes the clock's instants those of this device, from now on."""
+
+    def synchronize(self) -> None:
+        """Waits until everything that was put on the device is done."""

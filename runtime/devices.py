@@ -1,0 +1,26 @@
+"""The table of devices. In: a place ("cpu", "cuda:0"). Out: a `Device`."""
+
+from __future__ import annotations
+
+import logging
+
+from runtime import cuda
+from runtime.device import Device
+from runtime.host import Host
+
+_log = logging.getLogger("dossr")
+
+
+def open_device(place: str) -> Device:
+    """The device of an engine whose buffers are at `place`; the host's where our kernels do not run there, which is said
+    once: the engine then copies.
+
+    Raises:
+        EngineUnavailableError: a place that no device of ours has.
+    """
+    if place == "cpu":
+        return Host()
+    if reason := cuda.unavailable(place):
+        _log.warning("pictures are copied between host and %s at every engine call, which is slow: %s", place, reason)
+        return Host()
+    return cuda.Cuda(place)

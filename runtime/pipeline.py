@@ -1,0 +1,142 @@
+"""A batch of pictures through a workspace, front to back. In: decoded pictures of one size. Out: their pixels.
+
+pixels -> planar float, padded -> preprocess -> encode -> start -> [denoise -> solver step] x N -> decode -> color fix
+-> cropped, in 8 or 16 bits -> pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engines.errors import SettingsError
+from engines.graphs import UPSCALE
+from runtime.clock import Clock
+from runtime.color_fix import color_fix_named
+from runtime.device import Kernels
+from runtime.images import Picture, check_depth
+from runtime.kernels import Tensor
+from runtime.noise import noise_source
+from runtime.sampler import sample, start_latent
+from runtime.trace import Trace
+from runtime.workspace import Workspace
+from solvers import Plan
+
+OnProgress = Callable[[str, int, int], None]
+"""Called as (stage, steps done, steps in all)."""
+
+
+def no_progress(_stage: str, _done: int, _total: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How pictures are restored; those of one batch share it.
+
+    Raises:
+        SettingsError: one of the settings is outside its range.
+    """
+
+    plan: Plan
+    seed: int
+    noise: str | Sequence[Any] = "philox"
+    color_fix: str = "wavelet"
+    bit_depth: int | None = None
+    """Of the results; None: each picture's own."""
+    trace: Trace | None = None
+    on_progress: OnProgress = no_progress
+
+    def __post_init__(self) -> None:
+        color_fix_named(self.color_fix)
+        noise_source(self.noise, self.seed)
+        check_depth(self.bit_depth)
+        if self.trace is not None and not isinstance(self.trace, Trace):
+            raise SettingsError(
+                f"trace must be a runtime.trace.Trace, not {self.trace!r}; call its write(path) afterwards"
+            )
+
+    def forget(self) -> None:
+        """Before the pictures are made again: the trace begins anew."""
+        if self.trace is not None:
+            self.trace.clear()
+
+
+class Pending:
+    """A batch that was put on a device."""
+
+    def __init__(self, kernels: Kernels, pixels: tuple[Tensor, ...]) -> None:
+        self._kernels = kernels
+        self._pixels = pixels
+
+    def finish(self) -> tuple[Tensor, ...]:
+        """Waits for the pictures: uint8 or uint16 [4h, 4w, 1 or 3] each.
+
+        Raises:
+            GuardError: a stage gave NaN, infinity or values out of range.
+        """
+        self._kernels.finish()
+        return self._pixels
+
+
+def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -> Pending:
+    """Puts a batch, as many pictures as the workspace takes, on its device; where that works at once, it is done then.
+
+    Raises:
+        EngineError: an engine failed.
+        GuardError: where the device works at once, a stage gave NaN, infinity or values out of range.
+        SettingsError: the caller's noise does not fit.
+    """
+    kernels = ws.device.kernels(job.plan, noise_source(job.noise, job.seed))
+    ws.device.time(clock)
+    try:
+        return Pending(kernels, _walk(ws, pictures, job, kernels, clock))
+    except BaseException:
+        kernels.abandon()
+        raise
+    finally:
+        clock.follow_host()
+
+
+def _walk(ws: Workspace, pictures: Sequence[Picture], job: Job, kernels: Kernels, clock: Clock) -> tuple[Tensor, ...]:
+    total, trace, report = len(job.plan.steps), job.trace, job.on_progress
+
+    def record(name: str, tensor: Tensor) -> None:
+        if trace is not None:
+            trace.record(name, kernels.read(tensor))
+
+    with clock.time("preprocess"):
+        with clock.span("convert"):
+            kernels.upload([picture.pixels for picture in pictures], ws.low_res)
+        with clock.span("preprocess"):
+            ws.run("preprocess")
+    report("encode", 0, total)
+    with clock.time("encode"):
+        with clock.span("encode"):
+            ws.run("encode")
+        with clock.span("condition"):
+            ws.run("condition")
+    for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
+        record(name, getattr(ws, name))
+    report("denoise", 0, total)
+    with clock.time("denoise"):
+        start_latent(kernels, ws.state, ws.latent_mean, ws.latent_std, record, clock)
+        sample(job.plan, kernels, ws.state, ws.denoise, record, lambda done: report("denoise", done, total), clock)
+    report("decode", total, total)
+    with clock.time("decode"), clock.span("decode"):
+        ws.run("decode")
+    record("decoded", ws.decoded)
+    with clock.time("color_fix"), clock.span("color_fix"):
+        fixed = kernels.color_fix(job.color_fix, ws.decoded, ws.preprocessed)
+    if job.color_fix != "none":
+        record("colorfixed", fixed)
+    with clock.time("finish"), clock.span("convert"):
+        pixels = tuple(_pixels(picture, job.bit_depth) for picture in pictures)
+        kernels.download(fixed, pixels)
+    return pixels
+
+
+def _pixels(picture: Picture, bit_depth: int | None) -> Tensor:
+    shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
+    return Tensor(shape, f"uint{bit_depth or picture.bit_depth}")
