@@ -26,7 +26,7 @@ from runtime.guard import check_picture
 from runtime.images import Picture, check_depth, finish_picture, load_picture
 from runtime.kernels import Tensor, image_to_planar, planar_to_image
 from runtime.noise import noise_source
-from runtime.plans import bundle_plan
+from runtime.plans import bundle_plan, check_baked
 from runtime.result import Result
 from runtime.sampler import sample, start_latent
 from runtime.trace import NoTrace, Trace
@@ -238,6 +238,7 @@ class Upscaler:
                 f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
                 f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
             )
+        check_baked(self._manifest, plan)
         return plan
 
     def close(self) -> None:
