@@ -7,7 +7,6 @@ A new backend is one file with a class of `Backend`'s form, and one line in `eng
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,10 +19,6 @@ ITEM_SIZES = {"float32": 4, "float16": 2, "float64": 8, "uint8": 1, "int64": 8}
 """Bytes of one element of each dtype that crosses the boundary."""
 
 
-DEVICE_SETUP = threading.RLock()
-"""x"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """How engines are opened."""
@@ -33,7 +28,6 @@ class EngineSettings:
     threads: int | None = None
     """CPU threads of one engine call; None: the cores that this process may use."""
     provider_options: tuple[tuple[str, str], ...] = ()
-    stream: int | None = None
     """Passed on to the backend's library as they are (ONNX Runtime: options of the execution provider)."""
 
 

@@ -87,10 +87,6 @@ class OnnxRuntime:
         provider, _ = choose_provider(settings, ort.get_available_providers())
         return f"onnxruntime {ort.__version__}, {provider}"
 
-    def place(self, settings: EngineSettings) -> str:
-        """x"""
-        return "cpu"
-
     def footprint(self, bundle: Bundle, graph: str, _settings: EngineSettings) -> Footprint:
         """See `engines.base.Backend.footprint`. Measured for the full-size model on the CPU provider: narrower networks
         take less, and other devices keep their weights elsewhere.
