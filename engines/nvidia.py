@@ -1,4 +1,4 @@
-"""The NVIDIA driver and its GPUs, asked through ctypes. In: the driver's libraries. Out: a `Driver`, or why there is none.
+"""The NVIDIA driver and its GPUs, through ctypes. In: the driver's libraries. Out: a `Driver`, or why there is none.
 
 No context is created, so that nothing is taken on a GPU. What the driver's own library does not say without one (free
 memory, the release) comes from NVML, where that is there.
@@ -6,6 +6,7 @@ memory, the release) comes from NVML, where that is there.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Callable
@@ -32,21 +33,22 @@ _CODES = {
     999: "CUDA_ERROR_UNKNOWN",
 }
 """Names of cuda.h, for libraries that do not tell them."""
-_OR_CPU = "or use --device cpu"
-_INSTALL = f"install NVIDIA's driver, release 580 or newer (in a container start it with `--gpus all`), {_OR_CPU}"
-_UPDATE = f"update NVIDIA's driver to release 580 or newer, restart, {_OR_CPU}"
+OR_CPU = "or use --device cpu"
+"""What every error's advice ends with."""
+_INSTALL = f"install NVIDIA's driver, release 580 or newer (in a container start it with `--gpus all`), {OR_CPU}"
+_UPDATE = f"update NVIDIA's driver to release 580 or newer, restart, {OR_CPU}"
 _ADVICE = {
-    34: f"a stub of the CUDA toolkit was found in the driver's place: take its folder out of LD_LIBRARY_PATH, {_OR_CPU}",
+    34: f"a stub of the CUDA toolkit was found in the driver's place: take its folder out of LD_LIBRARY_PATH, {OR_CPU}",
     35: _UPDATE,
-    46: f"another process holds the GPU for itself (see `nvidia-smi`): end it, {_OR_CPU}",
-    _NO_DEVICE: f"check CUDA_VISIBLE_DEVICES and `nvidia-smi`, in a container start it with `--gpus all`, {_OR_CPU}",
-    304: f"check the permissions of /dev/nvidia*, in a container start it with `--gpus all`, {_OR_CPU}",
-    _SYSTEM_NOT_READY: f"start NVIDIA's fabric manager (`systemctl start nvidia-fabricmanager`), {_OR_CPU}",
+    46: f"another process holds the GPU for itself (see `nvidia-smi`): end it, {OR_CPU}",
+    _NO_DEVICE: f"check CUDA_VISIBLE_DEVICES and `nvidia-smi`, in a container start it with `--gpus all`, {OR_CPU}",
+    304: f"check the permissions of /dev/nvidia*, in a container start it with `--gpus all`, {OR_CPU}",
+    _SYSTEM_NOT_READY: f"start NVIDIA's fabric manager (`systemctl start nvidia-fabricmanager`), {OR_CPU}",
     _DRIVER_MISMATCH: "the driver's library is not of the release that the kernel has loaded: restart the machine, "
-    + _OR_CPU,
+    + OR_CPU,
     _NOT_COMPATIBLE: f"take the cuda-compat package out of LD_LIBRARY_PATH, or {_UPDATE}",
 }
-_ELSE = f"see whether `nvidia-smi` works, restart the machine, {_OR_CPU}"
+_ELSE = f"see whether `nvidia-smi` works, restart the machine, {OR_CPU}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +148,8 @@ def _call(cuda: Any, function: str, *arguments: Any) -> None:
 
 def _name(cuda: Any, code: int) -> str:
     text = ctypes.c_char_p()
-    try:
+    with contextlib.suppress(AttributeError):
         cuda.cuGetErrorName(code, ctypes.byref(text))
-    except AttributeError:
-        pass
     return text.value.decode(errors="replace") if text.value else _CODES.get(code, "an unknown code")
 
 
@@ -193,6 +193,6 @@ class _Nvml:
     def _asked(self, function: str, *arguments: Any) -> bool:
         """Whether NVML answered."""
         try:
-            return getattr(self._library, function)(*arguments) == 0
+            return bool(getattr(self._library, function)(*arguments) == 0)
         except AttributeError:
             return False

@@ -17,6 +17,7 @@ from engines.base import Buffer, Call, EngineSettings, Footprint, check_buffers
 from engines.bundle import Bundle, Precision
 from engines.errors import BundleHashError, EngineError, EngineUnavailableError, SettingsError
 from engines.graphs import DECODE, GraphSpec
+from engines.identity import IDENTITY
 from engines.memory import trim_heap
 from engines.onnx_paths import check_external_paths
 
@@ -35,11 +36,6 @@ _LOG_FATAL_ONLY = 4
 """Errors come back as exceptions, with the same words."""
 _AS_REQUESTED = 1
 """ONNX Runtime's kSameAsRequested: the arena grows by what is asked for, not to the next power of two."""
-_IDENTITY = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a0208"
-    "0142040a00100d"
-)
-"""An ONNX model (opset 13) whose float32 output y [1] is its input x."""
 _OPEN = {Precision.FP32: 1.05, Precision.FP16: 2.4}
 """Memory of an open session on the CPU for each byte of weights: fp16 ones are widened. Measured at full size."""
 _OPENING = {Precision.FP32: 1.05, Precision.FP16: 3.5}
@@ -194,7 +190,7 @@ def _empty_session() -> tuple[Any, Any]:
     session_options.intra_op_num_threads = 1
     _share_arena(session_options)
     run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return ort.InferenceSession(_IDENTITY, session_options, providers=[PROVIDERS["cpu"]]), run_options
+    return ort.InferenceSession(IDENTITY, session_options, providers=[PROVIDERS["cpu"]]), run_options
 
 
 def usable_cores() -> int:
