@@ -10,15 +10,12 @@ import ctypes
 from functools import cache
 from typing import Any
 
+from engines.identity import IDENTITY
+
 _AS_REQUESTED = 1
 """ONNX Runtime's kSameAsRequested: the arena grows by what is asked for, not to the next power of two."""
 _FLOAT = 1
 """ONNX's number of float32."""
-_IDENTITY = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a0208"
-    "0142040a00100d"
-)
-"""An ONNX model (opset 13) whose float32 output y [1] is its input x."""
 
 
 def share_arena(ort: Any, options: Any) -> None:
@@ -61,4 +58,4 @@ def _empty_session(ort: Any) -> tuple[Any, Any]:
     session_options.intra_op_num_threads = 1
     share_arena(ort, session_options)
     run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return ort.InferenceSession(_IDENTITY, session_options, providers=["CPUExecutionProvider"]), run_options
+    return ort.InferenceSession(IDENTITY, session_options, providers=["CPUExecutionProvider"]), run_options
