@@ -36,6 +36,15 @@ DOSSR_HD float luma(float red, float green, float blue) {
     return fma_rn(0.114f, blue, fma_rn(0.587f, green, mul_rn(0.299f, red)));
 }
 
+// Where index i >= 0 lands when [0, size) is reflected about its ends, without repeating them, as often as needed.
+DOSSR_HD std::int64_t reflected(std::int64_t i, std::int64_t size) {
+    if (i < size) return i;
+    if (size == 1) return 0;
+    const std::int64_t period = 2 * (size - 1);
+    const std::int64_t phase = i % period;
+    return phase < size ? phase : period - phase;
+}
+
 // Between depths, to the nearest: 255 and 65535 are both white.
 DOSSR_HD std::uint16_t widened(std::uint8_t value) { return static_cast<std::uint16_t>(value * 257u); }
 DOSSR_HD std::uint8_t narrowed(std::uint16_t value) { return static_cast<std::uint8_t>((value * 255u + 32895u) >> 16); }

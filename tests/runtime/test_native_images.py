@@ -176,7 +176,8 @@ def test_what_is_not_finite_becomes_0(bad: float) -> None:
     ("source", "out", "error", "text"),
     [
         (pixels(3, 3), Tensor((1, 3, 2, 3)), ValueError, r"out: .*uint8 \[3, 3, 3\].*\[1, 3, 2, 3\]"),
-        (pixels(3, 3), Tensor((2, 3, 4, 4)), ValueError, r"out: expected float32 \[1, 3, H, W\]"),
+        (pixels(3, 3), Tensor((1, 4, 4, 4)), ValueError, r"out: expected float32 \[B, 3, H, W\]"),
+        (pixels(3, 3), Tensor((0, 3, 4, 4)), ValueError, "out: expected at least one picture"),
         (pixels(3, 3), Tensor((3, 4, 4)), ValueError, "out: expected the layout"),
         (pixels(3, 3), Tensor((1, 3, 4, 4), "float64"), TypeError, "out: expected dtype float32"),
         (pixels(3, 3, 2), Tensor((1, 3, 4, 4)), ValueError, "src: "),
