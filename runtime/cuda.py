@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engines.base import DEVICE_SETUP
 from engines.errors import EngineUnavailableError
@@ -14,13 +15,16 @@ from runtime import kernels
 from runtime.clock import Clock
 from runtime.device import SamplerState
 from runtime.guard import check_picture, check_start, check_step
-from runtime.kernels import Event, Tensor
+from runtime.kernels import Tensor
 from runtime.noise import NoiseSource, Philox, fill_items
 from solvers import Plan
 from solvers.plan import Step
 
+if TYPE_CHECKING:
+    from runtime._native_cuda import CudaEvent
+
 _COLUMNS = 12
-"""Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two for alignment."""
+"""Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two unused."""
 _SAMPLES = {"B": "uint8", "H": "uint16"}
 
 
@@ -103,7 +107,7 @@ class Cuda:
         with DEVICE_SETUP:
             self._kept = [*self._kept, *buffers][-2 * len(buffers) :]
 
-    def _agreed(self) -> tuple[Event, int]:
+    def _agreed(self) -> tuple[CudaEvent, int]:
         """One instant, as an event of the stream and on the host's clock."""
         event = self.work.record()
         event.synchronize()
@@ -111,7 +115,7 @@ class Cuda:
 
 
 class CudaKernels:
-    """See `runtime.device.Kernels`. What changes from picture to picture, seed and coefficients, is in device memory."""
+    """See `runtime.device.Kernels`. What changes from picture to picture (seed, coefficients) is in device memory."""
 
     def __init__(self, device: Cuda, plan: Plan, noise: NoiseSource) -> None:
         self._device, self._plan, self._noise = device, plan, noise
@@ -120,7 +124,7 @@ class CudaKernels:
         """Whether the noise is made in the kernels' registers."""
         self._buffers: list[Tensor] = []
         self._pixels: list[tuple[Tensor, Tensor]] = []
-        self._done: Event | None = None
+        self._done: CudaEvent | None = None
         device.begin()
         seed = noise.seed if isinstance(noise, Philox) else 0
         self._seed = self._sent([seed - (seed >> 63 << 64)], (1,), "int64")
@@ -279,6 +283,6 @@ def _row(step: Step) -> list[float]:
     return [step.timestep, step.p_x, step.p_out, step.p_hat, step.c_x, step.c_hat, *c_p, step.c_z, 0.0, 0.0]
 
 
-def _nanoseconds(agreed: tuple[Event, int], event: Event) -> int:
+def _nanoseconds(agreed: tuple[CudaEvent, int], event: CudaEvent) -> int:
     """When the event happened on the host's clock (`time.perf_counter_ns`)."""
     return agreed[1] + round(event.seconds_since(agreed[0]) * 1e9)

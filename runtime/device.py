@@ -1,7 +1,7 @@
 """What a device is: where pictures are worked on, its memory, and our kernels on it.
 
-The runtime walks every picture by the same lines (`runtime.pipeline`, `runtime.sampler`); what differs between devices is
-behind `Kernels`. A new one is a file with classes of these forms, and one line in `runtime.devices.open_device`.
+The runtime walks every picture by the same lines (`runtime.pipeline`, `runtime.sampler`); what differs between devices
+is behind `Kernels`. A new one is a file with classes of these forms, and one line in `runtime.devices.open_device`.
 """
 
 from __future__ import annotations

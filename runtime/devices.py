@@ -12,8 +12,8 @@ _log = logging.getLogger("dossr")
 
 
 def open_device(place: str) -> Device:
-    """The device of an engine whose buffers are at `place`; the host's where our kernels do not run there, which is said
-    once: the engine then copies.
+    """The device of an engine whose buffers are at `place`. Where our kernels do not run there it is the host, which is
+    said: the engine then copies.
 
     Raises:
         EngineUnavailableError: a place that no device of ours has.

@@ -4,10 +4,12 @@ from engines.errors import EngineUnavailableError
 
 try:
     from runtime._native import (
+        CudaError,
         Tensor,
         TorchCpuGenerator,
         adain_fix,
         change_depth,
+        cuda,
         image_to_planar,
         philox_normal,
         planar_to_image,
@@ -21,13 +23,13 @@ except ImportError as error:
         f"the compiled module runtime._native does not import ({error}); build it with `pip install -e .`"
     ) from error
 
-cuda = None
-Event = object
 __all__ = [
+    "CudaError",
     "Tensor",
     "TorchCpuGenerator",
     "adain_fix",
     "change_depth",
+    "cuda",
     "image_to_planar",
     "philox_normal",
     "planar_to_image",
