@@ -29,14 +29,13 @@ bool has_context(int device) noexcept {
 
 std::string driver_version() {
     int version = 0;
-    cudaDriverGetVersion(&version);
-    cudaGetLastError();
+    ignore(cudaDriverGetVersion(&version));
     return version == 0 ? "" : std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
 std::string devices() {
     int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess) cudaGetLastError();
+    ignore(cudaGetDeviceCount(&count));
     return std::to_string(count);
 }
 
@@ -98,7 +97,7 @@ DeviceScope::DeviceScope(int device) {
 }
 
 DeviceScope::~DeviceScope() {
-    if (back_to_ >= 0 && cudaSetDevice(back_to_) != cudaSuccess) cudaGetLastError();
+    if (back_to_ >= 0) ignore(cudaSetDevice(back_to_));
 }
 
 }  // namespace dossr

@@ -24,6 +24,11 @@ void check(cudaError_t code, const Doing& doing) {
     }
 }
 
+// For destructors: what cannot be freed any more is gone with the driver or the context.
+inline void ignore(cudaError_t code) noexcept {
+    if (code != cudaSuccess) cudaGetLastError();
+}
+
 // Makes a GPU the thread's current one, and the one before afterwards. Kernels, allocations and events go to the current
 // one. Throws CudaError where there is no such GPU.
 class DeviceScope {

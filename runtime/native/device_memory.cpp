@@ -25,13 +25,28 @@ std::string bytes_text(std::size_t bytes) { return std::to_string(bytes) + " byt
     throw OutOfMemory(text);
 }
 
-// What cannot be freed any more is gone with the driver or the context: nothing to do, and nobody to tell.
+// Within a capture of this thread CUDA refuses to free, and breaks the capture, unless it is told that this is no part
+// of the capture.
+class OutsideCapture {
+public:
+    OutsideCapture() noexcept { exchange(); }
+    ~OutsideCapture() { exchange(); }
+    OutsideCapture(const OutsideCapture&) = delete;
+    OutsideCapture& operator=(const OutsideCapture&) = delete;
+
+private:
+    void exchange() noexcept { ignore(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 void free_on_device(void* memory) noexcept {
-    if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+    const OutsideCapture outside;
+    ignore(cudaFree(memory));
 }
 
 void free_pinned(void* memory) noexcept {
-    if (cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
+    const OutsideCapture outside;
+    ignore(cudaFreeHost(memory));
 }
 
 }  // namespace

@@ -8,11 +8,6 @@ namespace {
 
 std::string name_of(int device) { return Device{Device::Kind::cuda, device}.name(); }
 
-// In destructors: what cannot be destroyed any more is gone with the driver or the context.
-void ignore(cudaError_t code) noexcept {
-    if (code != cudaSuccess) cudaGetLastError();
-}
-
 struct CapturedGraph {
     cudaGraph_t graph;
     ~CapturedGraph() { ignore(cudaGraphDestroy(graph)); }

@@ -81,6 +81,7 @@ Machine& machine() {
 
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current_device = 0;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeThreadLocal;
 
 cudaError_t keep(cudaError_t code) {
     if (code != cudaSuccess && code != cudaErrorNotReady) last_error = code;
@@ -112,8 +113,9 @@ cudaError_t begin_on_device(const char* function) {
     const std::lock_guard<std::recursive_mutex> held(machine().lock); \
     if (const cudaError_t begun = function; begun != cudaSuccess) return keep(begun)
 
-// A call that a capture of this thread forbids, and which ends it.
+// A call that a capture of this thread forbids, and which breaks it.
 bool breaks_capture() {
+    if (capture_mode == cudaStreamCaptureModeRelaxed) return false;
     bool broken = false;
     for (const auto& [graph, thread] : machine().captures) {
         if (thread == std::this_thread::get_id()) graph->invalid = broken = true;
@@ -155,6 +157,7 @@ cudaError_t allocate(void** memory, std::size_t bytes, int device) {
 
 cudaError_t release(void* memory, bool host) {
     if (memory == nullptr) return cudaSuccess;
+    if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
     const auto found = machine().blocks.find(static_cast<char*>(memory));
     if (found == machine().blocks.end() || (found->second.device == kHost) != host) return cudaErrorInvalidValue;
     machine().blocks.erase(found);
@@ -390,6 +393,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     --machine().handles;
     delete captured;
     return keep(code);
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+    std::swap(*mode, capture_mode);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
