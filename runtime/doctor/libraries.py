@@ -34,9 +34,10 @@ _CUDA_WORDS = re.compile(r"lib(cublas|cudart|cufft|curand|cudnn|nvrtc|nvJitLink)
 _REASONS = (
     r"[Ff]ailed to load library .*? with error: (.+)",
     r"(CUDA failure \d+: [^;]+)",
+    r"did not load: ([^;]+);",
     r"(Require .+?)\. Please",
 )
-"""Where ONNX Runtime says why a provider did not load, the most telling first."""
+"""Where ONNX Runtime or our own error says why a provider did not load, the most telling first."""
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -129,7 +130,7 @@ def onnxruntime(_asked: Asked, probes: Probes) -> Iterator[Finding]:
 
 def provider_finding(device: str, answer: Answer) -> Finding:
     """Whether a provider that is compiled in opens a graph, and what ONNX Runtime says where not."""
-    reason = "" if "opened" in answer.facts else reason_of(answer)
+    reason = reason_of(answer) if answer.message else ""
     remedies: tuple[Remedy, ...] = ()
     if device == "cuda" and _CUDA_WORDS.search(reason):
         remedies = (Remedy(aim="CUDA's libraries and cuDNN", command=_GPU),)
@@ -149,8 +150,8 @@ def reason_of(answer: Answer) -> str:
     for pattern in _REASONS:
         if found := re.search(pattern, words):
             return " ".join(found[1].split())
-    logged = [line.partition("] ")[2] or line for line in log.splitlines() if line.strip()]
-    return " ".join((logged[-1] if logged and not answer.error else answer.message).split())
+    what = answer.message.rpartition("; ")[0] if answer.error == "EngineUnavailableError" else ""
+    return what or answer.message  # our errors end with what to do
 
 
 def tensorrt(_asked: Asked, probes: Probes) -> Iterator[Finding]:

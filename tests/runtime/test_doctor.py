@@ -322,6 +322,11 @@ def test_the_reason_is_found_in_onnxruntimes_log():
     assert reason_of(Answer(error="EngineError", message=f"cannot open: {failure}")).startswith(
         "CUDA failure 35: CUDA dri"
     )
+    ours = (
+        "CUDAExecutionProvider of ONNX Runtime 1.31.1 did not load: libcublas.so.13: no such file; run `pip`, or use it"
+    )
+    assert reason_of(Answer(error="EngineUnavailableError", message=ours)) == "libcublas.so.13: no such file"
+    assert reason_of(Answer(error="EngineUnavailableError", message="no driver; install it")) == "no driver"
     assert reason_of(Answer(error="EngineError", message="in no known words")) == "in no known words"
     assert reason_of(Answer(message="crashes the process (SIGSEGV)")) == "crashes the process (SIGSEGV)"
 
@@ -358,14 +363,16 @@ def test_the_verdict_says_why():
     assert fell.mark is Mark.WARNING
     assert fell.text.startswith(f"{cpu}, bundle demo (")
     assert "CUDAExecutionProvider was chosen first, and does not load" in fell.text
-    loads = verdict_finding(asked, Answer(facts=ran | {"opened": cuda}), ort, Answer())
-    assert (loads.mark, loads.facts["why"][1]) == (Mark.OK, "CUDA loads")
+    loads = verdict_finding(asked, Answer(facts=ran | {"opened": f"{cuda} on cuda:0"}), ort, Answer())
+    assert (loads.mark, loads.facts["why"][1]) == (Mark.OK, "there is a GPU, and CUDA loads")
     ran = Answer(facts={"engine": "onnxruntime", "prepared": cpu, "opened": cpu})
     plain = Answer(facts={"providers": ["CPUExecutionProvider"]})
     idle = verdict_finding(asked, ran, plain, Answer(facts={"gpus": [{}]}))
     assert (idle.mark, idle.facts["why"][1]) == (Mark.WARNING, "there is a GPU, but this ONNX Runtime has no CUDA")
     none = verdict_finding(asked, ran, plain, Answer(error="EngineUnavailableError", message="no driver"))
-    assert (none.mark, none.facts["why"][1]) == (Mark.OK, "this ONNX Runtime has no CUDA")
+    assert (none.mark, none.facts["why"][1]) == (Mark.OK, "no NVIDIA GPU was found")
+    refused = verdict_finding(asked, ran, ort, Answer(facts={"gpus": [{}]}))
+    assert refused.facts["why"][1] == "there is a GPU, but ONNX Runtime's CUDA does not load"
     compiled = verdict_finding(asked, Answer(facts={"engine": "other", "prepared": "other 1"}), plain, Answer())
     assert compiled.text.startswith("other 1, bundle demo")
 
