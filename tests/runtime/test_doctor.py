@@ -9,10 +9,10 @@ import time
 import pytest
 
 from engines.errors import EngineError
-from runtime.doctor.checks import CHECKS, findings
+from runtime.doctor.checks import CHECKS, run_check
 from runtime.doctor.cli import _error
 from runtime.doctor.findings import Asked, Finding, Mark, Remedy
-from runtime.doctor.libraries import native_finding, provider_finding, reason_of, tensorrt_finding
+from runtime.doctor.libraries import native_finding, provider_finding, reason_of, replacing, tensorrt_finding
 from runtime.doctor.machine import driver
 from runtime.doctor.model import verdict_finding
 from runtime.doctor.probing import Answer, Probes
@@ -48,7 +48,7 @@ def doctor(*arguments, environment=None, module="runtime.doctor"):
         encoding="utf-8",
         check=False,
         timeout=120,
-        env=os.environ | (environment or {}),
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | (environment or {}),
     )
 
 
@@ -250,6 +250,16 @@ def test_two_packages_of_onnxruntime_in_one_place(tmp_path):
     assert remedy["command"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[")
 
 
+def test_what_is_replaced_is_removed_first():
+    assert replacing({"onnxruntime": "1.32.0"}, "pip install x") == "pip uninstall -y onnxruntime; pip install x"
+    assert replacing({}, "pip install x") == "pip install x"
+
+
+def test_a_bundles_words_do_not_steer_the_terminal():
+    [line] = lines([Finding(key="bundle", mark=Mark.OK, text="forms for \x1b[2Jcpu\n")], "utf-8")
+    assert line == "✓ bundle  forms for  [2Jcpu"
+
+
 def test_a_named_bundle(tiny):
     entry = examined("--bundle", tiny, "--device", "cpu")[0]["findings"]["bundle"]
     assert entry["text"].startswith(f"{tiny}: fp32, 4 graphs, ")
@@ -298,7 +308,7 @@ def test_a_check_that_fails_is_a_line():
         raise ZeroDivisionError("by\nzero")
 
     with Probes() as probes:
-        found = findings("bad", check, Asked(bundle=REPOSITORY), probes)
+        found = run_check("bad", check, Asked(bundle=REPOSITORY), probes)
     assert [one.key for one in found] == ["good", "bad.failed"]
     assert found[1].text == "the check bad failed (ZeroDivisionError: by zero); please report this"
     assert set(CHECKS) >= {"system", "driver", "run"}
@@ -334,7 +344,7 @@ def test_the_reason_is_found_in_onnxruntimes_log():
 def test_the_compiled_module_with_cuda():
     facts = {"version": "0.1.0", "file": "/x/_native.so", "cuda": [13, 0], "architectures": ["sm_80", "sm_90"]}
     found = native_finding(Answer(facts=facts), "0.1.0")
-    assert found.text == "compiled module 0.1.0 in _native.so, CUDA 13.0 for sm_80, sm_90"
+    assert found.text == "compiled module 0.1.0 in _native.so, CUDA 13.0 linked in, for sm_80, sm_90"
     assert (found.mark, found.remedies) == (Mark.OK, ())
     stale = native_finding(Answer(facts=facts), "0.2.0")
     assert stale.text.endswith("; the package is 0.2.0")
