@@ -4,6 +4,8 @@ tensors in device memory. Out: the same; pictures come and go through pinned mem
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -127,8 +129,9 @@ class CudaKernels:
         self._done: CudaEvent | None = None
         device.begin()
         seed = noise.seed if isinstance(noise, Philox) else 0
-        self._seed = self._sent([seed - (seed >> 63 << 64)], (1,), "int64")
-        self._rows = self._sent(_table(plan), (len(plan.steps) + 1, _COLUMNS), "float32")
+        self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
+        rows = _table(plan)
+        self._rows = self._sent(struct.pack(f"={len(rows)}f", *rows), (len(plan.steps) + 1, _COLUMNS), "float32")
         self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
         self._seen = self._buffer(self._largest.shape, "float32", "pinned")
         self._work.zero(self._largest)
@@ -243,7 +246,8 @@ class CudaKernels:
 
     def abandon(self) -> None:
         """See `runtime.device.Kernels.abandon`."""
-        self._device.synchronize()
+        with contextlib.suppress(kernels.CudaError):  # what failed is raised already
+            self._device.synchronize()
         self._done = None
         self._device.end(self._buffers)
 
@@ -252,12 +256,10 @@ class CudaKernels:
         self._buffers.append(self._device.take(shape, dtype, place))
         return self._buffers[-1]
 
-    def _sent(self, values: Sequence[float], shape: tuple[int, ...], dtype: str) -> Tensor:
+    def _sent(self, values: bytes, shape: tuple[int, ...], dtype: str) -> Tensor:
         """These values in device memory."""
         here = self._buffer(shape, dtype, "pinned")
-        view = memoryview(here).cast("B").cast("q" if dtype == "int64" else "f")
-        for i, value in enumerate(values):
-            view[i] = value
+        memoryview(here).cast("B")[:] = values
         there = self._buffer(shape, dtype, self._device.name)
         self._work.copy(there, here)
         return there

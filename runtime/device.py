@@ -77,10 +77,12 @@ class Device(Protocol):
 
     name: str
     """cpu, cuda:N"""
-    stream: int | None
-    """The address of the CUDA stream that everything is put on; None where work is done at once."""
     sizes_kept: int
     """Of how many sizes of pictures the buffers are kept."""
+
+    @property
+    def stream(self) -> int | None:
+        """The address of the CUDA stream that everything is put on; None where work is done at once."""
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
         """Zeroed memory where the engines run."""

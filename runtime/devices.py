@@ -7,6 +7,7 @@ import logging
 from runtime import cuda
 from runtime.device import Device
 from runtime.host import Host
+from runtime.kernels import named_errors
 
 _log = logging.getLogger("dossr")
 
@@ -16,11 +17,14 @@ def open_device(place: str) -> Device:
     said: the engine then copies.
 
     Raises:
-        EngineUnavailableError: a place that no device of ours has.
+        EngineError: CUDA failed.
     """
     if place == "cpu":
         return Host()
-    if reason := cuda.unavailable(place):
+    with named_errors():
+        reason = cuda.unavailable(place)
+    if reason:
         _log.warning("pictures are copied between host and %s at every engine call, which is slow: %s", place, reason)
         return Host()
-    return cuda.Cuda(place)
+    with named_errors():
+        return cuda.Cuda(place)

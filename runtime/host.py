@@ -82,7 +82,7 @@ class Host:
     """See `runtime.device.Device`."""
 
     name = "cpu"
-    stream: int | None = None
+    stream = None
     sizes_kept = 1
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
