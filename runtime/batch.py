@@ -55,7 +55,8 @@ class Batch:
                 finish_picture(pixels, picture, result_size(picture, scale))
                 for pixels, picture in zip(made.picture, self.pictures, strict=True)
             ]
-        timings, spans, peak = clock.timings(), clock.spans, peak_memory()
+        with named_errors():
+            timings, spans, peak = clock.timings(), clock.spans, peak_memory()
         return [
             Result(
                 image=done.image,

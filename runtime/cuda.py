@@ -128,13 +128,17 @@ class CudaKernels:
         self._pixels: list[tuple[Tensor, Tensor]] = []
         self._done: CudaEvent | None = None
         device.begin()
-        seed = noise.seed if isinstance(noise, Philox) else 0
-        self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
-        rows = _table(plan)
-        self._rows = self._sent(struct.pack(f"={len(rows)}f", *rows), (len(plan.steps) + 1, _COLUMNS), "float32")
-        self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
-        self._seen = self._buffer(self._largest.shape, "float32", "pinned")
-        self._work.zero(self._largest)
+        try:
+            seed = noise.seed if isinstance(noise, Philox) else 0
+            self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
+            rows = _table(plan)
+            self._rows = self._sent(struct.pack(f"={len(rows)}f", *rows), (len(plan.steps) + 1, _COLUMNS), "float32")
+            self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
+            self._seen = self._buffer(self._largest.shape, "float32", "pinned")
+            self._work.zero(self._largest)
+        except BaseException:
+            self.abandon()
+            raise
 
     def upload(self, pixels: Sequence[object], out: Tensor) -> None:
         """See `runtime.device.Kernels.upload`."""
@@ -231,10 +235,10 @@ class CudaKernels:
         """See `runtime.device.Kernels.finish`."""
         if self._done is None:
             return
-        self._done.synchronize()
-        self._done = None
-        largest = memoryview(self._seen).tolist()
+        done, self._done = self._done, None
         try:
+            done.synchronize()
+            largest = memoryview(self._seen).tolist()
             check_start(largest[0])
             for number, row in enumerate(self._plan.steps, 1):
                 check_step(largest[number], number, row)
