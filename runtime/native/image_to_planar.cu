@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kColumns* kRows)
             DOSSR_UNROLL
             for (int k = 0; k < 4; ++k) {
                 DOSSR_UNROLL
-                for (int c = 0; c < 3; ++c) planes[c].v[k] = fraction_of(pixels.at(k, channels == 1 ? 0 : c));
+                for (int c = 0; c < 3; ++c) planes[c].v[k] = fraction_by_reciprocal(pixels.at(k, channels == 1 ? 0 : c));
             }
         } else {
             DOSSR_UNROLL
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kColumns* kRows)
                 // What is beyond the width is not stored, but would be read.
                 const Sample* const pixel = row + reflected(k < count ? x + k : x, source_width) * channels;
                 DOSSR_UNROLL
-                for (int c = 0; c < 3; ++c) planes[c].v[k] = fraction_of(pixel[channels == 1 ? 0 : c]);
+                for (int c = 0; c < 3; ++c) planes[c].v[k] = fraction_by_reciprocal(pixel[channels == 1 ? 0 : c]);
             }
         }
         float* const place = out + std::int64_t{y} * width + x;

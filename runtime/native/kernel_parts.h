@@ -40,7 +40,8 @@ __device__ __forceinline__ Quad load(const float* from, int count) {
 template <bool wide>
 __device__ __forceinline__ void store(float* to, const Quad& quad, int count) {
     if constexpr (wide) {
-        *reinterpret_cast<float4*>(to) = make_float4(quad.v[0], quad.v[1], quad.v[2], quad.v[3]);
+        // The plain store by name: nvcc splits an assignment into four where it sees the narrow branch beside it.
+        __stwb(reinterpret_cast<float4*>(to), make_float4(quad.v[0], quad.v[1], quad.v[2], quad.v[3]));
     } else {
         DOSSR_UNROLL
         for (int k = 0; k < 4; ++k) {

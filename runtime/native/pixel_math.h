@@ -17,6 +17,14 @@ DOSSR_HD float fraction_of(Sample value) {
     return div_rn(static_cast<float>(value), kWhite<Sample>);
 }
 
+// The same for every sample, without the slow path of a division: the product with the reciprocal, and what it is off by.
+template <typename Sample>
+DOSSR_HD float fraction_by_reciprocal(Sample value) {
+    constexpr float reciprocal = 1.0f / kWhite<Sample>;
+    const float sample = static_cast<float>(value), product = mul_rn(sample, reciprocal);
+    return fma_rn(fma_rn(-product, kWhite<Sample>, sample), reciprocal, product);
+}
+
 // In [0, 1]; what is not finite becomes 0.
 DOSSR_HD float clamped(float value) {
     if (not_finite(value)) return 0.0f;

@@ -66,6 +66,11 @@ T __ldg(const T* address) {
     return *address;
 }
 
+template <typename T>
+void __stwb(T* address, T value) {
+    *address = value;
+}
+
 namespace cuda_on_host {
 
 struct Launch {

@@ -44,6 +44,17 @@ def test_image_to_planar(gpu: Gpu, size: tuple[int, int], padded: tuple[int, int
     same_bits(gpu.down(out), np.array(twin))
 
 
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint16", 3)])
+def test_every_sample(gpu: Gpu, dtype: str, channels: int) -> None:
+    """The kernel does without the host's division, and gives its very quotients."""
+    white = np.iinfo(dtype).max
+    samples = np.arange(white + 1, dtype=dtype).reshape(-1, 16, 1).repeat(channels, 2)
+    out = gpu.garbage((1, 3, *samples.shape[:2]))
+    gpu.cuda.image_to_planar(gpu.stream, gpu.up(samples), out)
+    expected = samples[..., 0].astype(np.float32) / np.float32(white)
+    same_bits(gpu.down(out), np.ascontiguousarray(np.broadcast_to(expected, out.shape)))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("size", "padded"), SIZES)
