@@ -12,12 +12,14 @@ from typing import Any
 
 import runtime
 from engines import ort
-from engines.base import Call, EngineSettings
-from tests.cuda_on_host.build import load, on_host_path
+from engines.base import Call, EngineSettings, Runner
+from engines.bundle import Bundle
+from tests.cuda_on_host.build import Machine, load, on_host_path
 
 native = load(on_host_path())
 sys.modules["runtime._native"] = native
 runtime._native = native
+machine = Machine(native.__file__)
 
 
 class _OnHost:
@@ -41,13 +43,35 @@ def _provider(settings: EngineSettings, _ort: Any) -> tuple[str, dict[str, str]]
     return ort.PROVIDERS["cpu"], dict(settings.provider_options)
 
 
-_bind = ort.OnnxRuntimeRunner.bind
+class _Runner:
+    """A session that does as if it were on the stream: what was put there before it is done first."""
+
+    def __init__(self, runner: Runner, stream: int | None) -> None:
+        self._runner, self._stream = runner, stream
+        self.description = runner.description
+        self.close = runner.close
+
+    def bind(self, tensors: Mapping[str, Any]) -> Call:
+        call = self._runner.bind({name: _OnHost(tensor) for name, tensor in tensors.items()})
+        return call if self._stream is None else _OnStream(call, self._stream)
 
 
-def _bound(runner: ort.OnnxRuntimeRunner, tensors: Mapping[str, Any]) -> Call:
-    return _bind(runner, {name: _OnHost(tensor) for name, tensor in tensors.items()})
+class _OnStream:
+    def __init__(self, call: Call, stream: int) -> None:
+        self._call, self._stream = call, stream
+
+    def run(self) -> None:
+        machine.finish(self._stream)
+        self._call.run()
+
+
+_open = ort.OnnxRuntime.open
+
+
+def _opened(backend: ort.OnnxRuntime, bundle: Bundle, graph: str, settings: EngineSettings) -> Runner:
+    return _Runner(_open(backend, bundle, graph, settings), settings.stream)
 
 
 ort.OnnxRuntime.place = _place
-ort.OnnxRuntimeRunner.bind = _bound
+ort.OnnxRuntime.open = _opened
 ort.choose_provider = _provider

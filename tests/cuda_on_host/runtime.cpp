@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -26,16 +28,23 @@ struct CudaOnHostGraph {
     std::set<CudaOnHostStream*> apart;  // streams that joined the capture, with work that has not come back
 };
 
+// Where in a stream an event was recorded.
+struct Mark {
+    CudaOnHostStream* stream;
+    bool done = false;
+    std::chrono::steady_clock::time_point time{};
+};
+
 struct CudaOnHostStream {
     int device;
+    std::deque<std::function<void()>> waiting;  // what was put and has not run
     CudaOnHostGraph* capture = nullptr;
     bool origin = false;
 };
 
 struct CudaOnHostEvent {
     int device;
-    bool recorded = false;
-    std::chrono::steady_clock::time_point time{};
+    std::shared_ptr<Mark> mark;
     CudaOnHostGraph* capture = nullptr;   // the capture that it was recorded in
     CudaOnHostStream* stream = nullptr;
 };
@@ -60,6 +69,7 @@ struct Machine {
     std::recursive_mutex lock;
     int devices = 2;
     int driver = kDriver;
+    bool late = std::getenv("CUDA_ON_HOST_LATE") != nullptr;
     std::set<int> contexts;
     std::map<const char*, Block> blocks;
     std::map<CudaOnHostGraph*, std::thread::id> captures;
@@ -155,9 +165,12 @@ cudaError_t allocate(void** memory, std::size_t bytes, int device) {
     return cudaSuccess;
 }
 
+void drain_all();
+
 cudaError_t release(void* memory, bool host) {
     if (memory == nullptr) return cudaSuccess;
     if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+    drain_all();
     const auto found = machine().blocks.find(static_cast<char*>(memory));
     if (found == machine().blocks.end() || (found->second.device == kHost) != host) return cudaErrorInvalidValue;
     machine().blocks.erase(found);
@@ -165,9 +178,36 @@ cudaError_t release(void* memory, bool host) {
     return cudaSuccess;
 }
 
-cudaError_t run(cudaStream_t stream, cudaGraphNodeType type, std::function<void()> work) {
-    if (stream == cudaStreamPerThread || stream->capture == nullptr) {
+std::set<CudaOnHostStream*>& all_streams() {
+    static auto* const streams = new std::set<CudaOnHostStream*>;
+    return *streams;
+}
+
+// Runs what waits in a stream, until the mark is done or nothing is left.
+void drain(cudaStream_t stream, const Mark* until = nullptr) {
+    while (!stream->waiting.empty() && (until == nullptr || !until->done)) {
+        const std::function<void()> work = std::move(stream->waiting.front());
+        stream->waiting.pop_front();
         work();
+    }
+}
+
+// Runs what waits before the mark, unless its stream is gone, which has drained it.
+void finish(const Mark& mark) {
+    if (!mark.done) drain(mark.stream, &mark);
+}
+
+void drain_all() {
+    for (CudaOnHostStream* const stream : all_streams()) drain(stream);
+}
+
+cudaError_t run(cudaStream_t stream, cudaGraphNodeType type, std::function<void()> work) {
+    if (stream == cudaStreamPerThread || (stream->capture == nullptr && !machine().late)) {
+        work();
+        return cudaSuccess;
+    }
+    if (stream->capture == nullptr) {
+        stream->waiting.push_back(std::move(work));
         return cudaSuccess;
     }
     if (stream->capture->invalid) return cudaErrorStreamCaptureInvalidated;
@@ -180,11 +220,6 @@ void leave_capture(CudaOnHostGraph* graph, const std::set<CudaOnHostStream*>& st
     for (CudaOnHostStream* const stream : streams) {
         if (stream->capture == graph) stream->capture = nullptr;
     }
-}
-
-std::set<CudaOnHostStream*>& all_streams() {
-    static auto* const streams = new std::set<CudaOnHostStream*>;
-    return *streams;
 }
 
 }  // namespace
@@ -249,7 +284,9 @@ cudaError_t cudaSetDevice(int device) {
 
 cudaError_t cudaDeviceSynchronize() {
     BEGIN(begin_on_device("cudaDeviceSynchronize"));
-    return keep(breaks_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
+    if (breaks_capture()) return keep(cudaErrorStreamCaptureUnsupported);
+    drain_all();
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long,
@@ -306,6 +343,18 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes,
         (kind != cudaMemcpyHostToDevice) != on_a_device(source, bytes)) {
         return keep(cudaErrorInvalidValue);
     }
+    // Pageable memory is read when the call is made, and written before it returns.
+    const bool at_once = stream != cudaStreamPerThread && stream->capture == nullptr;
+    if (at_once && kind == cudaMemcpyHostToDevice && !within(source, bytes, kHost)) {
+        const auto* const first = static_cast<const char*>(source);
+        const auto read = std::make_shared<std::vector<char>>(first, first + bytes);
+        return keep(run(stream, cudaGraphNodeTypeMemcpy, [=] { std::memcpy(target, read->data(), bytes); }));
+    }
+    if (at_once && kind == cudaMemcpyDeviceToHost && !within(target, bytes, kHost)) {
+        drain(stream);
+        std::memcpy(target, source, bytes);
+        return cudaSuccess;
+    }
     return keep(run(stream, cudaGraphNodeTypeMemcpy, [=] { std::memcpy(target, source, bytes); }));
 }
 
@@ -335,6 +384,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     BEGIN(begin("cudaStreamDestroy", false));
     if (stream->capture != nullptr) return keep(cudaErrorStreamCaptureUnsupported);
+    drain(stream);
     all_streams().erase(stream);
     --machine().handles;
     delete stream;
@@ -343,7 +393,11 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     BEGIN(begin("cudaStreamSynchronize"));
-    if (stream == cudaStreamPerThread || stream->capture == nullptr) return cudaSuccess;
+    if (stream == cudaStreamPerThread) return cudaSuccess;
+    if (stream->capture == nullptr) {
+        drain(stream);
+        return cudaSuccess;
+    }
     stream->capture->invalid = true;
     return keep(cudaErrorStreamCaptureUnsupported);
 }
@@ -351,7 +405,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     BEGIN(begin("cudaStreamWaitEvent"));
     if (event->capture == nullptr) {
-        if (stream->capture == nullptr || !event->recorded) return cudaSuccess;
+        if (event->mark == nullptr) return cudaSuccess;
+        if (stream->capture == nullptr) {
+            return run(stream, cudaGraphNodeTypeMemcpy, [mark = event->mark] { finish(*mark); });
+        }
         stream->capture->invalid = true;
         return keep(cudaErrorStreamCaptureIsolation);
     }
@@ -424,21 +481,29 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     BEGIN(begin("cudaEventRecord"));
     if (event->device != stream->device) return keep(cudaErrorInvalidResourceHandle);
-    event->recorded = true;
-    event->time = std::chrono::steady_clock::now();
     event->capture = stream->capture;
     event->stream = stream;
-    return cudaSuccess;
+    event->mark = std::make_shared<Mark>(Mark{stream});
+    if (stream->capture != nullptr) return cudaSuccess;
+    return run(stream, cudaGraphNodeTypeMemcpy, [mark = event->mark] {
+        mark->done = true;
+        mark->time = std::chrono::steady_clock::now();
+    });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     BEGIN(begin("cudaEventQuery"));
-    return keep(event->capture == nullptr ? cudaSuccess : cudaErrorCapturedEvent);
+    if (event->capture != nullptr) return keep(cudaErrorCapturedEvent);
+    if (event->mark == nullptr || event->mark->done) return cudaSuccess;
+    finish(*event->mark);  // for the next time that this is asked
+    return cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     BEGIN(begin("cudaEventSynchronize"));
-    return keep(event->capture == nullptr ? cudaSuccess : cudaErrorCapturedEvent);
+    if (event->capture != nullptr) return keep(cudaErrorCapturedEvent);
+    if (event->mark != nullptr) finish(*event->mark);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
@@ -446,7 +511,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     if (start->device != end->device || start->capture != nullptr || end->capture != nullptr) {
         return keep(cudaErrorInvalidResourceHandle);
     }
-    *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+    if (start->mark == nullptr || end->mark == nullptr) return keep(cudaErrorInvalidResourceHandle);
+    if (!start->mark->done || !end->mark->done) return keep(cudaErrorNotReady);
+    *milliseconds = std::chrono::duration<float, std::milli>(end->mark->time - start->mark->time).count();
     return cudaSuccess;
 }
 
@@ -503,7 +570,7 @@ cudaError_t launch(cudaStream_t stream, Launch&& work) {
         BEGIN(begin_on_device("cudaLaunchKernel"));
         if (refusal(work) != nullptr) return cudaErrorInvalidConfiguration;
         if (stream->device != current_device) return cudaErrorInvalidResourceHandle;
-        if (stream->capture != nullptr) {
+        if (stream->capture != nullptr || machine().late) {
             return run(stream, cudaGraphNodeTypeKernel, [work = std::move(work)] { execute(work); });
         }
     }
@@ -529,6 +596,11 @@ void cuda_on_host_machine(int devices, int driver_version) {
     const std::lock_guard<std::recursive_mutex> held(machine().lock);
     machine().devices = devices;
     machine().driver = driver_version < 0 ? kDriver : driver_version;
+}
+
+void cuda_on_host_finish(std::uintptr_t stream) {
+    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    drain(reinterpret_cast<cudaStream_t>(stream));
 }
 
 int cuda_on_host_has_context(int device) {

@@ -1,7 +1,8 @@
 // A stand-in of the CUDA runtime for tests, of the functions that runtime/native calls: "device" memory is malloc'ed and
 // filled with 0xA5, streams run what they are given at once, events are times of the host, capture records calls and
 // replays them. It refuses what CUDA refuses: copies outside of allocations, kernels for another than the current device,
-// synchronization and allocation within a capture. It proves sequences of calls, not concurrency.
+// synchronization and allocation within a capture. With CUDA_ON_HOST_LATE set, streams run what they are given only when
+// something waits for it, so that whoever fails to wait is found out. It proves sequences of calls, not concurrency.
 //
 // CUDA_ON_HOST_DEVICES: the number of GPUs (2). Functions cuda_on_host_* are for tests, through ctypes.
 #pragma once
@@ -128,6 +129,7 @@ __attribute__((visibility("default"))) void cuda_on_host_fail(const char* functi
 __attribute__((visibility("default"))) void cuda_on_host_machine(int devices, int driver_version);
 
 // Whether the GPU has a context: something was done on it.
+__attribute__((visibility("default"))) void cuda_on_host_finish(std::uintptr_t stream);
 __attribute__((visibility("default"))) int cuda_on_host_has_context(int device);
 
 // Allocations, streams, events and graphs that were made and not destroyed.
