@@ -101,9 +101,10 @@ def accesses(ptx: str) -> dict[str, Accesses]:
 def compiled(source: Path, architectures: Sequence[str]) -> tuple[list[Usage], dict[str, Accesses]]:
     codes = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in architectures]
     with tempfile.TemporaryDirectory() as folder:
-        log = nvcc("-Xptxas=-v", *codes, "-c", str(source), "-o", f"{folder}/kernel.o")
-        nvcc("-ptx", f"-arch=compute_{architectures[0]}", str(source), "-o", f"{folder}/kernel.ptx")
-        return usages(log), accesses(Path(folder, "kernel.ptx").read_text())
+        keep = ("--keep", f"--keep-dir={folder}")
+        log = nvcc("-Xptxas=-v", *codes, *keep, "-c", str(source), "-o", f"{folder}/kernel.o")
+        ptx = min(Path(folder).glob("*.ptx"))  # of any of the GPUs: they differ in what ptxas makes of it
+        return usages(log), accesses(ptx.read_text())
 
 
 def page(rows: Sequence[Usage], wide: dict[str, Accesses], architectures: Sequence[str]) -> str:

@@ -62,8 +62,10 @@ __global__ void __launch_bounds__(kThreads)
     const int samples = static_cast<int>(left < kPixels ? left : kPixels) * channels;
     const int vectors = wide ? samples / kInVector : 0;
     Sample* const to = out + block_begin * channels;
-    for (int i = thread; i < vectors; i += kThreads) {
-        reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(staged)[i];
+    DOSSR_UNROLL
+    for (int first = 0; first < kPixels * channels / kInVector; first += kThreads) {
+        const int i = first + thread;
+        if (i < vectors) reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(staged)[i];
     }
     for (int i = vectors * kInVector + thread; i < samples; i += kThreads) to[i] = staged[i];
 }

@@ -5,6 +5,8 @@ Device tensors lie between two neighbours that must not change (`Gpu`), which al
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -157,3 +159,41 @@ def test_nan_is_more_than_infinity_and_the_largest_stays(gpu: Gpu) -> None:
         zeros = [gpu.up(np.zeros(2, np.float32)) for _ in range(4)]
         sampler.step(zeros[0], zeros[1], zeros[2], [zeros[3]], gpu.up(np.array(values, np.float32)), 1)
         np.testing.assert_equal(sampler.seen()[1], np.float32(seen))
+
+
+def test_any_number_of_threads_launch_at_once(gpu: Gpu) -> None:
+    """Each on a stream of its own."""
+    shape = (1, 4, 40, 41)
+
+    def one(seed: int) -> Array:
+        mine = Gpu(gpu.native)
+        x, x0_hat, zeros = mine.garbage(shape), mine.garbage(shape), mine.up(np.zeros(shape, np.float32))
+        sampler = Sampler(mine, seed=seed)
+        sampler.start(x, x0_hat, zeros, zeros, None)
+        sampler.step(x, x0_hat, x0_hat, [zeros], None, 1)
+        mine.check_surroundings()
+        return mine.down(x)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(one, range(8)))
+    for seed, latent in enumerate(together):
+        same_bits(latent, one(seed))
+
+
+def test_more_than_2_to_the_31_elements(gpu: Gpu) -> None:
+    """Indices of 64 bits, where there is room for them."""
+    free, _ = gpu.cuda.memory(0)
+    if gpu.native.__name__.endswith("_on_host") or free < 30 * 2**30:
+        pytest.skip("needs 30 GiB of a GPU's memory")
+    rows, row = 17, 2**27 + 2**10
+    halves = gpu.native.Tensor((rows, row), "float16", "cuda")
+    floats = gpu.native.Tensor((rows, row), "float32", "cuda")
+    values = random(row).astype(np.float16)
+    gpu.put(halves.slice(rows - 1), values)
+    gpu.cuda.cast(gpu.stream, halves, floats)
+    same_bits(gpu.down(floats.slice(rows - 1)), values.astype(np.float32))
+    # One value after another along the last row, of an item that is larger than 2^31.
+    out = gpu.native.Tensor((1, 1, rows, row), "float32", "cuda")
+    gpu.cuda.philox_normal(gpu.stream, out, gpu.up(np.array([3], np.int64)), 5)
+    last = out.slice(0).slice(0).slice(rows - 1)
+    same_bits(gpu.down(last)[-4096:], normals(gpu, (1, 1, 1, 4096), 3, 5, rows - 1, row - 4096)[0, 0, 0])
