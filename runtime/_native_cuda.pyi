@@ -39,7 +39,7 @@ class CudaEvent:
 @type_check_only
 @final
 class CudaGraph:
-    """Captured work, launched as one."""
+    """Captured work, launched as one; it must live until that is done."""
 
     def launch(self, stream: CudaStream) -> None:
         """Queues the work on a stream of the same GPU; ValueError for one of another."""

@@ -51,6 +51,8 @@ std::string what_to_do(cudaError_t code) {
         }
         case cudaErrorNoDevice:
             return "the driver shows no GPU; look at nvidia-smi and at CUDA_VISIBLE_DEVICES, or run on the CPU";
+        case cudaErrorInitializationError:
+            return "a process that was forked after CUDA was used cannot use it; start it by spawn, or fork before";
         case cudaErrorInvalidDevice: return "GPUs here: " + devices() + ", counted from cuda:0";
         case cudaErrorNoKernelImageForDevice:
         case cudaErrorUnsupportedPtxVersion:

@@ -72,6 +72,7 @@ struct Block {
 
 private:
     void resume(unsigned index);
+    void run_warp(unsigned warp, bool reversed);
     bool release_warp(unsigned warp);
     bool release_barrier();
     unsigned threads() const { return launch->block.x * launch->block.y * launch->block.z; }
@@ -172,6 +173,17 @@ bool Block::release_barrier() {
     return true;
 }
 
+// Until each of its threads is done or at the barrier, so that a warp is as far ahead of the others as it may be.
+void Block::run_warp(unsigned warp, bool reversed) {
+    const unsigned first = warp * kWarp, count = std::min(kWarp, threads() - first);
+    do {
+        for (unsigned i = 0; i < count; ++i) {
+            const unsigned index = first + (reversed ? count - 1 - i : i);
+            if (fibers[index]->state == State::ready) resume(index);
+        }
+    } while (release_warp(warp));
+}
+
 void Block::run(bool reversed) {
     const unsigned count = threads(), warps = (count + kWarp - 1) / kWarp;
     while (fibers.size() < count) fibers.push_back(std::make_unique<Fiber>());
@@ -180,16 +192,11 @@ void Block::run(bool reversed) {
     dynamic = std::make_unique<Memory>(launch->shared_bytes);
     for (unsigned i = 0; i < count; ++i) fibers[i]->state = State::ready;
     for (;;) {
-        for (unsigned i = 0; i < count; ++i) {
-            const unsigned index = reversed ? count - 1 - i : i;
-            if (fibers[index]->state == State::ready) resume(index);
-        }
-        bool released = false, done = true;
-        for (unsigned warp = 0; warp < warps; ++warp) released = release_warp(warp) || released;
-        released = release_barrier() || released;
+        for (unsigned i = 0; i < warps; ++i) run_warp(reversed ? warps - 1 - i : i, reversed);
+        bool done = true;
         for (unsigned i = 0; i < count; ++i) done = done && fibers[i]->state == State::done;
         if (done) return;
-        if (!released) stop("threads wait in a barrier or a warp operation that others never reach");
+        if (!release_barrier()) stop("threads wait in a barrier or a warp operation that others never reach");
     }
 }
 

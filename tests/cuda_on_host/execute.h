@@ -1,7 +1,8 @@
-// Kernels on the CPU, for tests: in: a kernel compiled as C++, its grid and arguments. Out: its effects on memory. Blocks
-// run one after another; the threads of a block take turns on one CPU thread, each on a stack of its own, and change
-// only at barriers and warp operations. With CUDA_ON_HOST_ORDER=reversed in the environment, read at every launch,
-// blocks and threads run from the last to the first: a kernel that lacks a barrier then gives another result.
+// Kernels on the CPU, for tests. In: a kernel compiled as C++, its grid and arguments. Out: its effects on memory. Blocks run
+// one after another; the threads of a block take turns on one CPU thread, each on a stack of its own, and change only at
+// barriers and warp operations; a warp goes on as far as it can before the next one does. With CUDA_ON_HOST_ORDER=reversed
+// in the environment, read at every launch, blocks and threads run from the last to the first: a kernel that lacks a barrier
+// gives another result in one of the two orders.
 //
 // Each block's shared memory is a heap buffer of exactly its size, filled with 0xA5, so that the address sanitizer sees
 // what leaves it and a test sees what was never written. What would hang or be undefined on a GPU ends the process with

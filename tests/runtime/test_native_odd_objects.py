@@ -122,7 +122,10 @@ def odd_objects() -> list[Any]:
     ]  # fmt: skip
 
 
-def calls() -> list[tuple[Callable[..., object], list[Any]]]:
+Calls = list[tuple[Callable[..., object], list[Any]]]
+
+
+def calls() -> Calls:
     """Functions with arguments that they accept."""
     planes = [Tensor((1, 3, 2, 2)) for _ in range(8)]
     tensor, generator = Tensor((2, 3)), _native.TorchCpuGenerator(0)
@@ -132,9 +135,9 @@ def calls() -> list[tuple[Callable[..., object], list[Any]]]:
         return tensor.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     return [
-        (Tensor, [(2, 3), "float32"]),
-        (Tensor.__new__, [Tensor, (2, 3), "float32"]),
-        (Tensor.__init__, [tensor, (2, 3), "float32"]),
+        (Tensor, [(2, 3), "float32", "cpu"]),
+        (Tensor.__new__, [Tensor, (2, 3), "float32", "cpu"]),
+        (Tensor.__init__, [tensor, (2, 3), "float32", "cpu"]),
         (tensor.fill, [1.0]),
         (Tensor((2,), "uint8").fill, [1.0]),
         (Tensor((2,), "int64").fill, [1.0]),
@@ -152,18 +155,20 @@ def calls() -> list[tuple[Callable[..., object], list[Any]]]:
         (generator.normal, [planes[0]]),
         (_native.start, [*planes[:6], 0.5, 0.5]),
         (_native.solver_step, [*planes[:3], planes[3:6], planes[6], 1, 1, 1, 1, 1, [1, 1, 1], 1]),
-        (_native.image_to_planar, [image, planes[0]]),
-        (_native.planar_to_image, [planes[0], Tensor((2, 2, 3), "uint8")]),
+        (_native.image_to_planar, [image, planes[0], 0]),
+        (_native.planar_to_image, [planes[0], Tensor((2, 2, 3), "uint8"), 0]),
+        (_native.cast, [planes[0], Tensor((1, 3, 2, 2), "float16")]),
+        (_native.tile_blend, [*planes[:2], Tensor((2,)), Tensor((2,)), 0, 0, 0]),
         (_native.wavelet_fix, planes[:2]),
         (_native.adain_fix, planes[:2]),
         (_native.set_num_threads, [2]),
     ]
 
 
-def probe() -> tuple[int, int]:
+def probe(calls: Calls) -> tuple[int, int]:
     """Calls each function with each odd object in each place; returns how many calls and how many exceptions."""
     made = refused = 0
-    for function, arguments in calls():
+    for function, arguments in calls:
         function(*arguments)
         for place in range(len(arguments)):
             for odd in odd_objects():
@@ -201,4 +206,4 @@ if __name__ == "__main__":
     if "asan" not in os.environ.get("LD_PRELOAD", ""):
         # A mistake must end in a MemoryError here, and not in a machine without memory.
         resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-    print(*probe())
+    print(*probe(calls()))

@@ -54,13 +54,13 @@ def native(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue("on_host") if request.param == "on_host" else _native
 
 
-@pytest.fixture(params=["in order", "reversed"])
+@pytest.fixture(params=["in order", "aligned", "reversed"])
 def gpu(native: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     """Device memory, watched; on the stand-in with the threads of kernels in either order."""
     if request.param == "reversed":
         if not native.__name__.endswith("_on_host"):
             pytest.skip("a GPU has the order of its threads to itself")
         monkeypatch.setenv("CUDA_ON_HOST_ORDER", "reversed")
-    gpu = Gpu(native)
+    gpu = Gpu(native, before=0 if request.param == "aligned" else 1)
     yield gpu
     gpu.check_surroundings()

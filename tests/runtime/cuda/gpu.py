@@ -19,6 +19,8 @@ class Gpu:
     """A stream of a native module, and the memory that was handed out."""
 
     native: Any
+    before: int = 1
+    """Neighbours before a tensor, of its size: with none it is aligned, whatever its size."""
     stream: Any = field(init=False)
     watched: list[Any] = field(init=False, default_factory=list)
 
@@ -30,13 +32,13 @@ class Gpu:
         return self.native.cuda
 
     def up(self, array: Array) -> Any:
-        """A device tensor between two of its own size, which are to stay as they are; aligned as its size makes it."""
-        return self._between(np.ascontiguousarray(array))
+        """A device tensor among neighbours of its own size, which are to stay as they are; aligned as that makes it."""
+        return self._among(np.ascontiguousarray(array))
 
     def garbage(self, shape: tuple[int, ...], dtype: str = "float32") -> Any:
         """A device tensor that holds no value of use."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return self._between(np.full(size, GARBAGE, np.uint8).view(dtype).reshape(shape))
+        return self._among(np.full(size, GARBAGE, np.uint8).view(dtype).reshape(shape))
 
     def down(self, tensor: Any) -> Array:
         """A copy in host memory, after all work of the stream."""
@@ -53,16 +55,17 @@ class Gpu:
     def check_surroundings(self) -> None:
         """Nothing was written beside the tensors."""
         for whole in self.watched:
-            for side in (0, 2):
-                assert (self.down(whole.slice(side)).reshape(-1).view(np.uint8) == GARBAGE).all()
+            for side in range(self.before + 2):
+                if side != self.before:
+                    assert (self.down(whole.slice(side)).reshape(-1).view(np.uint8) == GARBAGE).all()
 
-    def _between(self, array: Array) -> Any:
-        whole = np.full((3, array.nbytes), GARBAGE, np.uint8)
-        whole[1] = array.reshape(-1).view(np.uint8)
-        held = self.native.Tensor((3, *array.shape), str(array.dtype), "cuda")
+    def _among(self, array: Array) -> Any:
+        whole = np.full((self.before + 2, array.nbytes), GARBAGE, np.uint8)
+        whole[self.before] = array.reshape(-1).view(np.uint8)
+        held = self.native.Tensor((len(whole), *array.shape), str(array.dtype), "cuda")
         self.put(held, whole.reshape(-1).view(array.dtype).reshape(held.shape))
         self.watched.append(held)
-        return held.slice(1)
+        return held.slice(self.before)
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1) -> npt.NDArray[np.float32]:

@@ -160,3 +160,23 @@ def test_tile_blend(gpu: Gpu, tile: tuple[int, ...], canvas: tuple[int, ...], co
     twin = gpu.native.tensor_from(before)
     gpu.native.tile_blend(gpu.native.tensor_from(values), twin, *map(gpu.native.tensor_from, windows), *corner, item)
     same_bits(gpu.down(out), np.array(twin))
+
+
+def test_more_planes_than_a_grid_has_layers(gpu: Gpu) -> None:
+    if gpu.native.__name__.endswith("_on_host"):
+        pytest.skip("minutes, but on a GPU")
+    shape = (1, 70_001, 3, 5)
+    content, style = random(*shape), random(*shape, seed=1)
+    device, device_style = gpu.up(content), gpu.up(style)
+    fixed, matched, blended = gpu.garbage(shape), gpu.garbage(shape), gpu.up(content)
+    windows = random(3), random(5)
+    gpu.cuda.wavelet_fix(gpu.stream, device, device_style, fixed)
+    gpu.cuda.adain_fix(gpu.stream, device, device_style, matched, gpu.garbage((gpu.cuda.adain_work(shape),), "float64"))
+    gpu.cuda.tile_blend(gpu.stream, device_style, blended, *map(gpu.up, windows), 0, 0)
+    twins = [gpu.native.tensor_from(content) for _ in range(3)]
+    gpu.native.wavelet_fix(twins[0], gpu.native.tensor_from(style))
+    gpu.native.adain_fix(twins[1], gpu.native.tensor_from(style))
+    gpu.native.tile_blend(gpu.native.tensor_from(style), twins[2], *map(gpu.native.tensor_from, windows), 0, 0)
+    same_bits(gpu.down(fixed), np.array(twins[0]))
+    np.testing.assert_allclose(gpu.down(matched), np.array(twins[1]), rtol=1e-6, atol=1e-6)
+    same_bits(gpu.down(blended), np.array(twins[2]))

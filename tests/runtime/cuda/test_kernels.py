@@ -1,6 +1,6 @@
 """Casts, noise and the sampler: every kernel against its twin on the host, bit for bit.
 
-Device tensors lie between two neighbours that must not change (`Gpu`), which also makes most of them unaligned.
+Device tensors lie among neighbours that must not change (`Gpu`), aligned or not.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -37,6 +38,14 @@ def test_a_machine_without_a_gpu() -> None:
             make()
     assert cuda.architectures
     assert cuda.runtime_version >= (11, 8)
+
+
+@pytest.mark.skipif(_native.cuda is None, reason="runtime._native was compiled without CUDA")
+def test_the_cuda_runtime_is_nobody_elses() -> None:
+    """Libraries with a CUDA runtime of their own must not come upon ours."""
+    module = ctypes.CDLL(_native.__file__)
+    for name in ("cudaMalloc", "cudaGetLastError", "__cudaRegisterFatBinary"):
+        assert not hasattr(module, name)
 
 
 def test_memory_of_the_cpu_needs_neither() -> None:
