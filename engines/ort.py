@@ -137,9 +137,10 @@ class OnnxRuntimeRunner:
         tensors = dict(tensors)
         if self._cuda is not None and places != {"cpu"}:
             run = self._cuda.repeated(self._bound(tensors, self._place))
-        elif self._copies:  # inputs go to the device when they are bound, not when the session runs
-            execute = self._session.run_with_iobinding if self._cuda is None else self._cuda.run
-            run = partial(_bind_and_run, partial(self._bound, tensors, "cpu"), execute)
+        elif self._cuda is not None:
+            run = self._cuda.copied(partial(self._bound, tensors, "cpu"))
+        elif self._copies:
+            run = partial(_bind_and_run, partial(self._bound, tensors, "cpu"), self._session.run_with_iobinding)
         else:
             run = partial(self._session.run_with_iobinding, self._bound(tensors, "cpu"))
         return _OnnxRuntimeCall(run, tensors, self._spec.name)
@@ -171,11 +172,13 @@ class _OnnxRuntimeCall:
             self._run()
         except Exception as error:  # its exception types share no base but Exception
             raise EngineError(
-                f"ONNX Runtime failed in graph {self._graph}: {error}; if memory ran out, take a smaller image"
+                f"ONNX Runtime failed in graph {self._graph}: {one_line(error)}; if memory ran out, take a smaller "
+                "image"
             ) from error
 
 
 def _bind_and_run(bound: Callable[[], Any], execute: Callable[[Any], None]) -> None:
+    """Inputs go to the device when they are bound, not when the session runs."""
     execute(bound())
 
 
@@ -197,12 +200,17 @@ def _open_session(ort: Any, path: str, provider: str, options: Mapping[str, str]
         # Without enable_fallback=0 a refused option would print to stdout and open the session on the CPU.
         session = ort.InferenceSession(path, session_options, providers=providers, enable_fallback=0)
     except Exception as error:  # its exception types share no base but Exception
-        raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
+        raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {one_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise EngineUnavailableError(
             f"{provider} did not load in ONNX Runtime {ort.__version__}; install its libraries, or use --device cpu"
         )
     return session
+
+
+def one_line(error: Exception) -> str:
+    """ONNX Runtime's words, which may be several lines."""
+    return " ".join(str(error).split())
 
 
 def usable_cores() -> int:

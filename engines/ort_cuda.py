@@ -30,6 +30,8 @@ REGULAR_RUNS = 5
 not win back."""
 MAX_GRAPHS = 64
 """Recorded graphs of a session, which frees none before it is closed; calls beyond it run without."""
+_ERRORS = 3
+"""ONNX Runtime's severity ERROR."""
 _NO_GRAPH = -1
 """ONNX Runtime's kCudaGraphAnnotationSkip."""
 _log = logging.getLogger("dossr")
@@ -97,6 +99,7 @@ def load_libraries(ort: Any) -> None:
 
 @cache
 def _load_libraries(ort: Any) -> str | None:
+    ort.set_default_logger_severity(_ERRORS)  # 1.31 warns at every session that there is no CUDA plugin either
     preload = getattr(ort, "preload_dlls", None)
     if preload is not None:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it did not find
@@ -172,6 +175,15 @@ class CudaSession:
             sets_up = done in (0, REGULAR_RUNS)  # takes memory, or records
             with DEVICE_SETUP if sets_up else contextlib.nullcontext():
                 self.run(binding, graph=_NO_GRAPH if done < REGULAR_RUNS else recorded, wait=self._wait)
+
+        return run
+
+    def copied(self, bound: Callable[[], Any]) -> Callable[[], None]:
+        """Runs on host memory, bound anew each time, because ONNX Runtime copies inputs when they are bound."""
+
+        def run() -> None:
+            with DEVICE_SETUP:  # the copies take memory on the device
+                self.run(bound())
 
         return run
 

@@ -109,6 +109,8 @@ def _fused(editor: GraphEditor, node: onnx.NodeProto, groups: int, *, half: bool
 def _silu(editor: GraphEditor, value: str) -> onnx.NodeProto | None:
     """The last node of x * sigmoid(x), where nothing else reads the value."""
     readers = editor.consumers[value]
+    if any(value == output.name for output in editor.graph.output):
+        return None
     if {node.op_type for node in readers} != {"Sigmoid", "Mul"} or len(readers) != 2:
         return None
     sigmoid, product = sorted(readers, key=lambda node: node.op_type, reverse=True)

@@ -29,7 +29,7 @@ def model_of(nodes, constants, inputs, *, outputs=("y",), half=False):
         nodes,
         "test",
         [helper.make_tensor_value_info(name, dtype, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [helper.make_tensor_value_info(name, dtype, [None] * len(next(iter(inputs.values())))) for name in outputs],
         [
             numpy_helper.from_array(v.astype(np.float16) if half and v.dtype == np.float32 else v, name)
             for name, v in constants.items()
