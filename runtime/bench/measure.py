@@ -105,8 +105,8 @@ class Bench:
     """Restores one case over and over."""
 
     def __init__(self, upscaler: Upscaler, case: Case) -> None:
+        self.case = case
         self._upscaler = upscaler
-        self._case = case
         self._photo = picture_file(case.width, case.height)
 
     def warm_up(self) -> None:
@@ -127,7 +127,7 @@ class Bench:
             return Run(spans=result.spans, total=total, save=time.perf_counter() - begin)
 
     def _restore(self) -> Result:
-        return self._upscaler(self._photo, steps=self._case.steps, order=self._case.order)
+        return self._upscaler(self._photo, steps=self.case.steps, order=self.case.order)
 
 
 def measured(case: Case, rounds: Sequence[Sequence[Run]]) -> Measured:
