@@ -18,10 +18,9 @@ from engines.graphs import GraphSpec, parse_dim, resolve_shape
 
 ITEM_SIZES = {"float32": 4, "float16": 2, "float64": 8, "uint8": 1, "int64": 8}
 """Bytes of one element of each dtype that crosses the boundary."""
-
-
 DEVICE_SETUP = threading.RLock()
-"""x"""
+"""Held by whoever allocates device memory, and by whoever records a CUDA graph: an allocation in another thread would
+break the recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,9 @@ class EngineSettings:
     threads: int | None = None
     """CPU threads of one engine call; None: the cores that this process may use."""
     provider_options: tuple[tuple[str, str], ...] = ()
-    stream: int | None = None
     """Passed on to the backend's library as they are (ONNX Runtime: options of the execution provider)."""
+    stream: int | None = None
+    """Address of the CUDA stream that calls are put on; None: the engine's own, and run() waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,9 @@ class Call(Protocol):
     def run(self) -> None:
         """Runs the graph once, reading and writing the bound buffers.
 
+        Returns when it is done; with `EngineSettings.stream` and every buffer on the device, when it has been put on
+        the stream.
+
         Raises:
             EngineError: the engine failed; the text holds its own words.
         """
@@ -121,6 +124,13 @@ class Backend(Protocol):
         Raises:
             EngineUnavailableError: either is not on this machine.
             SettingsError: the settings contradict each other.
+        """
+
+    def place(self, settings: EngineSettings) -> str:
+        """Where the buffers of `Runner.bind` should be, so that nothing is copied: "cpu", or "cuda:N".
+
+        Raises:
+            EngineUnavailableError: see `prepare`.
         """
 
     def footprint(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Footprint:

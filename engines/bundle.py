@@ -80,6 +80,8 @@ class Manifest:
     axes: Mapping[str, AxisRange]
     files: Mapping[str, FileRecord]
     schedule: Schedule = Schedule()
+    baked_timesteps: tuple[float, ...] = ()
+    """The only ones that the network takes; none: any."""
     prediction: str = "x0-from-eps"
     plan: DefaultPlan = DefaultPlan()
     scale: int = 4
@@ -148,6 +150,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             axes={name: _record(AxisRange, axis) for name, axis in raw["axes"].items()},
             files={name: _record(FileRecord, record) for name, record in raw["files"].items()},
             schedule=_record(Schedule, raw["schedule"]),
+            baked_timesteps=tuple(float(timestep) for timestep in raw.get("baked_timesteps", ())),
             prediction=str(raw["prediction"]),
             plan=_record(DefaultPlan, raw["plan"]),
             scale=int(raw["scale"]),

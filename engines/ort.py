@@ -1,28 +1,28 @@
 """The ONNX Runtime backend. In: a bundle's ONNX file. Out: a session that runs on raw pointers.
 
 The provider follows the device; CUDA, OpenVINO, CoreML, MIGraphX and DirectML work where the installed ONNX Runtime
-has them. Memory stays on the host here: for other devices ONNX Runtime copies.
+has them. With CUDA, buffers may be on the GPU (`engines.ort_cuda`); for every other device ONNX Runtime copies.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from engines.base import Buffer, Call, EngineSettings, Footprint, check_buffers
+from engines import ort_cuda
+from engines.base import DEVICE_SETUP, Buffer, Call, EngineSettings, Footprint, check_buffers
 from engines.bundle import Bundle, Precision
 from engines.errors import BundleHashError, EngineError, EngineUnavailableError, SettingsError
 from engines.graphs import DECODE, GraphSpec
 from engines.memory import trim_heap
 from engines.onnx_paths import check_external_paths
+from engines.ort_arena import share_arena, trim_arena
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
+    "cuda": ort_cuda.PROVIDER,
     "openvino": "OpenVINOExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider",
@@ -33,13 +33,6 @@ PROVIDERS = {
 _ONNX_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10, "float64": 11}
 _LOG_FATAL_ONLY = 4
 """Errors come back as exceptions, with the same words."""
-_AS_REQUESTED = 1
-"""ONNX Runtime's kSameAsRequested: the arena grows by what is asked for, not to the next power of two."""
-_IDENTITY = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a0208"
-    "0142040a00100d"
-)
-"""An ONNX model (opset 13) whose float32 output y [1] is its input x."""
 _OPEN = {Precision.FP32: 1.05, Precision.FP16: 2.4}
 """Memory of an open session on the CPU for each byte of weights: fp16 ones are widened. Measured at full size."""
 _OPENING = {Precision.FP32: 1.05, Precision.FP16: 3.5}
@@ -55,41 +48,36 @@ class OnnxRuntime:
     def open(self, bundle: Bundle, graph: str, settings: EngineSettings) -> OnnxRuntimeRunner:
         """See `engines.base.Backend.open`."""
         ort = import_onnxruntime()
-        provider, options = choose_provider(settings, ort.get_available_providers())
+        provider, options = choose_provider(settings, ort)
         entry = bundle.manifest.graphs[graph]
         device = next(name for name, known in PROVIDERS.items() if known == provider)
-        path = bundle.path(entry.lowered.get(f"{self.name}-{device}", entry.file))
+        form = f"{self.name}-{device}"
+        path = bundle.path(entry.lowered.get(form, entry.file))
         for file in check_external_paths(path, bundle.folder):
             if file not in bundle.manifest.files:
                 raise BundleHashError(f"{path} keeps weights in {file}, which the manifest does not list; export again")
-        session_options = ort.SessionOptions()
-        session_options.intra_op_num_threads = settings.threads or usable_cores()
-        session_options.log_severity_level = _LOG_FATAL_ONLY
-        if provider == PROVIDERS["cpu"]:
-            _share_arena(session_options)
-        providers = [(provider, options)]
-        if provider != PROVIDERS["cpu"]:
-            providers.append((PROVIDERS["cpu"], {}))  # for operators that the provider does not have
-        try:
-            session = ort.InferenceSession(str(path), session_options, providers=providers)
-        except Exception as error:  # its exception types share no base but Exception
-            raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
-        if settings.device != "auto" and session.get_providers()[0] != provider:
-            raise EngineUnavailableError(
-                f"device {settings.device!r} was asked for, but {provider} did not load; install its libraries, or "
-                "use --device cpu"
-            )
-        return OnnxRuntimeRunner(session, entry.spec, f"onnxruntime {ort.__version__}, {session.get_providers()[0]}")
+        opened = partial(_open_session, ort, str(path), provider)
+        description = f"onnxruntime {ort.__version__}, {provider}"
+        if device != "cuda":
+            threads = settings.threads or usable_cores()
+            return OnnxRuntimeRunner(opened(options, threads), entry.spec, description, copies=device != "cpu")
+        options = ort_cuda.provider_options(settings, lowered=form in entry.lowered)
+        with DEVICE_SETUP:
+            session, graphs = ort_cuda.open_session(partial(opened, threads=settings.threads or 1), options, graph)
+        cuda = ort_cuda.CudaSession(ort, session, graphs=graphs, wait=settings.stream is None)
+        place = f"cuda:{options['device_id']}"
+        return OnnxRuntimeRunner(session, entry.spec, f"{description} on {place}", copies=True, cuda=cuda, place=place)
 
     def prepare(self, settings: EngineSettings) -> str:
         """See `engines.base.Backend.prepare`."""
         ort = import_onnxruntime()
-        provider, _ = choose_provider(settings, ort.get_available_providers())
+        provider, _ = choose_provider(settings, ort)
         return f"onnxruntime {ort.__version__}, {provider}"
 
     def place(self, settings: EngineSettings) -> str:
-        """x"""
-        return "cpu"
+        """See `engines.base.Backend.place`."""
+        provider, options = choose_provider(settings, import_onnxruntime())
+        return f"cuda:{options['device_id']}" if provider == PROVIDERS["cuda"] else "cpu"
 
     def footprint(self, bundle: Bundle, graph: str, _settings: EngineSettings) -> Footprint:
         """See `engines.base.Backend.footprint`. Measured for the full-size model on the CPU provider: narrower networks
@@ -107,16 +95,33 @@ class OnnxRuntime:
 
     def trim(self) -> None:
         """See `engines.base.Backend.trim`."""
-        trim_arena()
+        trim_arena(import_onnxruntime())
         trim_heap()
 
 
 class OnnxRuntimeRunner:
-    """One graph in one session. Sessions may run from several threads; a `Call` may not."""
+    """One graph in one session. Sessions may run from several threads; a `Call` may not.
 
-    def __init__(self, session: Any, spec: GraphSpec, description: str) -> None:
-        self._session = session
-        self._spec = spec
+    Args:
+        session: opened.
+        spec: of its graph.
+        description: see `engines.base.Runner`.
+        copies: whether ONNX Runtime copies host memory to the device.
+        cuda: the same session on a GPU.
+        place: where device buffers may be.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        spec: GraphSpec,
+        description: str,
+        *,
+        copies: bool,
+        cuda: ort_cuda.CudaSession | None = None,
+        place: str = "cpu",
+    ) -> None:
+        self._session, self._spec, self._cuda, self._place, self._copies = session, spec, cuda, place, copies
         self.description = description
 
     def bind(self, tensors: Mapping[str, Buffer]) -> Call:
@@ -124,81 +129,80 @@ class OnnxRuntimeRunner:
         if self._session is None:
             raise EngineError(f"graph {self._spec.name} is closed; open the Upscaler again")
         check_buffers(self._spec, tensors)
-        if elsewhere := [f"{name} on {tensor.device}" for name, tensor in tensors.items() if tensor.device != "cpu"]:
-            raise EngineError(f"this backend binds host memory, given {', '.join(elsewhere)}; copy it to the host")
+        places = {tensor.device for tensor in tensors.values()}
+        if len(places) > 1 or not places <= {"cpu", self._place}:
+            given = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+            where = "host memory" if self._cuda is None else f"host memory or memory of {self._place}"
+            raise EngineError(f"this backend binds {where}, given {given}; copy it there")
+        tensors = dict(tensors)
+        if self._cuda is not None and places != {"cpu"}:
+            run = self._cuda.repeated(self._bound(tensors, self._place))
+        elif self._copies:  # inputs go to the device when they are bound, not when the session runs
+            execute = self._session.run_with_iobinding if self._cuda is None else self._cuda.run
+            run = partial(_bind_and_run, partial(self._bound, tensors, "cpu"), execute)
+        else:
+            run = partial(self._session.run_with_iobinding, self._bound(tensors, "cpu"))
+        return _OnnxRuntimeCall(run, tensors, self._spec.name)
+
+    def _bound(self, tensors: Mapping[str, Buffer], place: str) -> Any:
         binding = self._session.io_binding()
+        device, _, index = place.partition(":")
         for specs, bind in ((self._spec.inputs, binding.bind_input), (self._spec.outputs, binding.bind_output)):
             for spec in specs:
                 buffer = tensors[spec.name]
-                bind(spec.name, "cpu", 0, _ONNX_TYPES[spec.dtype], list(buffer.shape), buffer.ptr)
-        return _OnnxRuntimeCall(self._session, binding, tensors, self._spec.name)
+                bind(spec.name, device, int(index or 0), _ONNX_TYPES[spec.dtype], list(buffer.shape), buffer.ptr)
+        return binding
 
     def close(self) -> None:
         """Frees the session once no `Call` holds it."""
         self._session = None
+        if self._cuda is not None:
+            self._cuda.close()
 
 
 class _OnnxRuntimeCall:
-    def __init__(self, session: Any, binding: Any, tensors: Mapping[str, Buffer], graph: str) -> None:
-        self._session = session
-        self._binding = binding
-        self._tensors = dict(tensors)  # ONNX Runtime holds bare addresses: the memory must outlive the binding
+    def __init__(self, run: Callable[[], None], tensors: Mapping[str, Buffer], graph: str) -> None:
+        self._run = run
+        self._tensors = tensors  # ONNX Runtime holds bare addresses: the memory must outlive the binding
         self._graph = graph
 
     def run(self) -> None:
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._run()
         except Exception as error:  # its exception types share no base but Exception
             raise EngineError(
                 f"ONNX Runtime failed in graph {self._graph}: {error}; if memory ran out, take a smaller image"
             ) from error
 
 
-def _share_arena(options: Any) -> None:
-    """One arena for the intermediate results of every session of the process: graphs run one after the other, so that
-    it holds the largest, not the sum. Weights stay out of it and are given back when a session is closed. Memory
-    patterns are off: planned for the largest tensors at once, they take twice as much and save no time.
+def _bind_and_run(bound: Callable[[], Any], execute: Callable[[Any], None]) -> None:
+    execute(bound())
+
+
+def _open_session(ort: Any, path: str, provider: str, options: Mapping[str, str], threads: int) -> Any:
+    """A session of that provider, with the CPU's for operators that it does not have.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the graph or an option.
+        EngineUnavailableError: the provider did not load.
     """
-    _register_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    options.enable_mem_pattern = False
-
-
-@cache
-def _register_arena() -> None:
-    """Once a process: to register again would put a new arena in the old one's place, beside it."""
-    ort = import_onnxruntime()
-    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(where, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
-
-
-def trim_arena() -> None:
-    """Gives back what the shared arena holds and no session uses: ONNX Runtime does so at the end of a run only.
-
-    Does nothing where no session of this process has opened the arena, or the program around us has put an allocator
-    of its own in its place, which cannot be trimmed.
-    """
-    if not _register_arena.cache_info().currsize:
-        return
-    session, run_options = _empty_session()
-    binding = session.io_binding()
-    numbers = (ctypes.c_float * 2)()
-    first = ctypes.addressof(numbers)
-    binding.bind_input("x", "cpu", 0, _ONNX_TYPES["float32"], [1], first)
-    binding.bind_output("y", "cpu", 0, _ONNX_TYPES["float32"], [1], first + ctypes.sizeof(ctypes.c_float))
-    with contextlib.suppress(Exception):  # ONNX Runtime's exception types share no base but Exception
-        session.run_with_iobinding(binding, run_options)
-
-
-@cache
-def _empty_session() -> tuple[Any, Any]:
-    ort = import_onnxruntime()
-    session_options, run_options = ort.SessionOptions(), ort.RunOptions()
-    session_options.intra_op_num_threads = 1
-    _share_arena(session_options)
-    run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return ort.InferenceSession(_IDENTITY, session_options, providers=[PROVIDERS["cpu"]]), run_options
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.log_severity_level = _LOG_FATAL_ONLY
+    session_options.enable_mem_pattern = False  # planned for the largest tensors at once, they take twice as much
+    if provider == PROVIDERS["cpu"]:
+        share_arena(ort, session_options)
+    providers = [(provider, dict(options)), (PROVIDERS["cpu"], {})][: 1 + (provider != PROVIDERS["cpu"])]
+    try:
+        # Without enable_fallback=0 a refused option would print to stdout and open the session on the CPU.
+        session = ort.InferenceSession(path, session_options, providers=providers, enable_fallback=0)
+    except Exception as error:  # its exception types share no base but Exception
+        raise EngineError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise EngineUnavailableError(
+            f"{provider} did not load in ONNX Runtime {ort.__version__}; install its libraries, or use --device cpu"
+        )
+    return session
 
 
 def usable_cores() -> int:
@@ -224,27 +228,34 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def choose_provider(settings: EngineSettings, available: list[str]) -> tuple[str, dict[str, str]]:
-    """The execution provider for a device, and its options.
+def choose_provider(settings: EngineSettings, ort: Any) -> tuple[str, dict[str, str]]:
+    """The execution provider for a device, and its options: the user's, and `device_id` where it is CUDA's. "auto" is a
+    GPU where the provider, the driver and the libraries are there.
 
     Raises:
-        EngineUnavailableError: the device is unknown, or its provider is not in the installed ONNX Runtime.
+        EngineUnavailableError: the device is unknown or not there, or its provider is not in the installed ONNX Runtime
+            or does not load.
         SettingsError: options for a provider that takes none.
     """
+    available = ort.get_available_providers()
     device, _, index = settings.device.partition(":")
     if device == "auto":
-        device = "cuda" if PROVIDERS["cuda"] in available else "cpu"
+        device = "cuda" if PROVIDERS["cuda"] in available and ort_cuda.usable(ort) else "cpu"
     if device not in PROVIDERS or (index and (not index.isdigit() or device == "cpu")):
         raise EngineUnavailableError(f"device must be auto, {', '.join(PROVIDERS)} or cuda:N, not {settings.device!r}")
     provider = PROVIDERS[device]
     if provider not in available:
+        install = f"run `{ort_cuda.INSTALL}`" if device == "cuda" else "install the build that has it"
         raise EngineUnavailableError(
             f"device {settings.device!r} needs {provider}, the installed ONNX Runtime has {', '.join(available)}; "
-            f"install the build that has it, or use --device cpu"
+            f"{install}, or use --device cpu"
         )
     options = dict(settings.provider_options)
     if options and provider == PROVIDERS["cpu"]:
         raise SettingsError(f"the CPU provider takes no options, given {', '.join(options)}; leave them out")
-    if index:
+    if device == "cuda":
+        options["device_id"] = str(ort_cuda.device_index(settings))
+        ort_cuda.load_libraries(ort)
+    elif index:
         options.setdefault("device_id", index)
     return provider, options

@@ -47,6 +47,14 @@ def parser() -> Parser:
         metavar="HxW",
         help="fix the shape, in latent pixels (1/8 of the result)",
     )
+    p.add_argument(
+        "--bake-steps",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="bake the timesteps of plans of N steps: the network does not embed them any more, and takes no others",
+    )
     p.add_argument("--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts")
     p.add_argument("--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)")
     p.add_argument(
@@ -126,6 +134,7 @@ def main(argv: Sequence[str]) -> int:
         out=args.out or Path("bundles") / f"dossr-{args.precision}",
         split_controlnet=args.split_controlnet,
         static=static,
+        bake_steps=tuple(args.bake_steps),
         prediction=args.prediction,
         t1=args.t1,
         max_memory=max_memory,

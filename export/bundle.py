@@ -7,14 +7,14 @@ run against the answers.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from engines.bundle import GraphEntry, Manifest, Precision
+from engines.bundle import DefaultPlan, GraphEntry, Manifest, Precision, Schedule
 from engines.graphs import axis_ranges
 from engines.memory import trim_heap
 from export.budget import check_budget, exceeded, mapped_bytes, needs
@@ -31,6 +31,7 @@ from export.text_tower import PROMPT
 from export.verification import expectations, verify
 from export.workspace import Workspace, workspace
 from export.wrappers import Graph
+from runtime.plans import plan_of
 
 _RELEASED_AFTER = 256 << 20
 """Bytes of fp32 weights that are read before their pages are given back."""
@@ -56,16 +57,22 @@ def build(settings: BuildSettings, reporter: Reporter) -> Manifest:
             t1=settings.t1,
             prediction=settings.prediction,
         )
-        todo = stages(source, split_controlnet=settings.split_controlnet)
+        timesteps = baked_timesteps(source.schedule, settings)
+        todo = stages(source, split_controlnet=settings.split_controlnet, timesteps=timesteps)
         check_budget(needs(source, todo, settings), settings.max_memory)
         with workspace(settings.out, resume=settings.resume) as space:
-            manifest = _export(settings, source, todo, space, reporter)
+            manifest = _export(settings, source, todo, timesteps, space, reporter)
             space.complete(manifest)
     return manifest
 
 
 def _export(
-    settings: BuildSettings, source: Source, todo: list[Stage], space: Workspace, reporter: Reporter
+    settings: BuildSettings,
+    source: Source,
+    todo: list[Stage],
+    timesteps: tuple[float, ...],
+    space: Workspace,
+    reporter: Reporter,
 ) -> Manifest:
     key = build_key(settings, source)
     if left := space.reuse(key, {stage.spec.name: stage.spec for stage in todo}):
@@ -79,7 +86,7 @@ def _export(
             continue
         reporter.stage(f"{name}: exporting", done / whole)
         try:
-            space.finish(_export_stage(settings, source, stage, space.part), key)
+            space.finish(_export_stage(settings, source, stage, timesteps, space.part), key)
         except Exception as error:
             if is_out_of_memory(error):
                 raise exceeded(name, settings.max_memory, error) from error
@@ -93,7 +100,9 @@ def _export(
         axes=axis_ranges(settings.static),
         files={path: record for kept in space.finished.values() for path, record in kept.files.items()},
         schedule=source.schedule,
+        baked_timesteps=timesteps,
         prediction=settings.prediction,
+        plan=DefaultPlan(steps=_default_steps(settings.bake_steps)),
         scale_factor=source.scale_factor,
         prompt=PROMPT if settings.context is None else "",
         checkpoint=_checkpoint_record(settings, key) | {"ignored_keys": dict(source.ignored)},
@@ -101,14 +110,30 @@ def _export(
     )
 
 
-def _export_stage(settings: BuildSettings, source: Source, stage: Stage, folder: Path) -> GraphEntry:
+def _default_steps(baked: Sequence[int]) -> int:
+    return DefaultPlan.steps if not baked or DefaultPlan.steps in baked else baked[0]
+
+
+def baked_timesteps(schedule: Schedule, settings: BuildSettings) -> tuple[float, ...]:
+    """Those that plans of `settings.bake_steps` steps call the network at, descending.
+
+    Raises:
+        SettingsError: a number of steps outside its range.
+    """
+    plans = (plan_of(schedule, settings.prediction, DefaultPlan(), steps, None) for steps in settings.bake_steps)
+    return tuple(sorted({float(t) for plan in plans for t in plan.timesteps}, reverse=True))
+
+
+def _export_stage(
+    settings: BuildSettings, source: Source, stage: Stage, timesteps: tuple[float, ...], folder: Path
+) -> GraphEntry:
     """Exports and verifies one graph into `folder`; the entry's paths are those of the bundle."""
     spec, checkpoint = stage.spec, source.checkpoint
     if settings.max_memory is not None:
         limit_own_memory(settings.max_memory - mapped_bytes(stage))
     module = stage.create().eval()
     checkpoint.release()
-    expected = expectations(module, spec, settings.static)
+    expected = expectations(module, spec, settings.static, timesteps)
     checkpoint.release()
     if settings.precision is Precision.FP16:
         if settings.max_memory is not None:  # the fp32 pages go as the halves come

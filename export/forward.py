@@ -73,6 +73,38 @@ def bake_prompt(network: nn.Module, context: Tensor) -> None:
         block.attn2 = BakedCrossAttention(block.attn2, context)
 
 
+class ChosenRow(nn.Module):
+    """What a residual block adds for each of a few timesteps, in place of the layer that would compute it."""
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows.contiguous())
+
+    def forward(self, chosen: Tensor) -> Tensor:
+        """[1,N], 1 at one of the N timesteps, to its row [1,C]."""
+        return chosen @ self.rows
+
+
+def bake_timesteps(network: nn.Module, timesteps: Tensor, table: Tensor) -> None:
+    """Puts these timesteps [N] float32 into every residual block of a UNet or ControlNet, whose walk then takes
+    `choice_of` as its embedding; the layers that embed any timestep are dropped. `table`: see `frequencies`.
+    """
+    embedding = functional.silu(network.time_embedding(timestep_sinusoid(timesteps, table)))  # type: ignore[operator]
+    blocks: list[Any] = [module for module in network.modules() if getattr(module, "time_emb_proj", None) is not None]
+    for block in blocks:
+        block.time_emb_proj = ChosenRow(block.time_emb_proj(embedding))
+        block.skip_time_act = True  # the activation is in the rows
+    del network.time_embedding
+
+
+def choice_of(timestep: Tensor, timesteps: Tensor) -> Tensor:
+    """timestep [1] among timesteps [N] to [1,N]: 1 at it; NaN everywhere where it is none of them."""
+    found = ((timestep[:, None] - timesteps[None]).abs() < 1e-3).float()
+    return found / found.sum(dim=1, keepdim=True)
+
+
 def frequencies(channels: int) -> Tensor:
     """The sinusoid's frequencies [channels/2], float32."""
     half = channels // 2

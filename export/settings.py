@@ -32,6 +32,8 @@ class BuildSettings:
     split_controlnet: bool = False
     static: tuple[int, int] | None = None
     """(H, W) in latent pixels, multiples of 8; None: dynamic shapes."""
+    bake_steps: tuple[int, ...] = ()
+    """Numbers of steps whose timesteps are baked; none: plans of any number of steps may be asked for."""
     prediction: str = Manifest.prediction
     t1: int | None = None
     """None: what the checkpoint's own tables say, else the released 500."""
@@ -50,6 +52,7 @@ def build_key(settings: BuildSettings, source: Source) -> dict[str, Any]:
         "precision": settings.precision.value,
         "split_controlnet": settings.split_controlnet,
         "static": None if settings.static is None else list(settings.static),
+        "bake_steps": sorted(settings.bake_steps),
         "prediction": settings.prediction,
         "schedule": dataclasses.asdict(source.schedule),
         "scale_factor": source.scale_factor,

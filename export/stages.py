@@ -6,7 +6,7 @@ A new graph is one line of `stages`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engines import graphs
@@ -30,15 +30,16 @@ class Stage:
     """Of the network, with what the prompt's baking drops."""
 
 
-def stages(source: Source, *, split_controlnet: bool = False) -> list[Stage]:
-    """Every graph of the bundle."""
+def stages(source: Source, *, split_controlnet: bool = False, timesteps: Sequence[float] = ()) -> list[Stage]:
+    """Every graph of the bundle; `timesteps`: those that are baked, none: any may be asked for."""
     checkpoint, arch, scale = source.checkpoint, source.architecture, source.scale_factor
 
     def controlnet() -> wrappers.ControlNet:
-        return wrappers.ControlNet(modules.load_controlnet(checkpoint, arch), arch.controlnet, source.context)
+        network = modules.load_controlnet(checkpoint, arch)
+        return wrappers.ControlNet(network, arch.controlnet, source.context, timesteps)
 
     def unet() -> wrappers.UNet:
-        return wrappers.UNet(modules.load_unet(checkpoint, arch), arch.unet, source.context)
+        return wrappers.UNet(modules.load_unet(checkpoint, arch), arch.unet, source.context, timesteps)
 
     def preprocess() -> wrappers.Graph:
         return wrappers.Preprocess(modules.load_rrdbnet(checkpoint, arch))

@@ -37,9 +37,15 @@ class Expectation:
     outputs: Mapping[str, Tensor]
 
 
-def expectations(module: nn.Module, spec: GraphSpec, static: tuple[int, int] | None) -> list[Expectation]:
-    """The fp32 module's answers, to be taken before it is cast; of the static size alone where there is one."""
+def expectations(
+    module: nn.Module, spec: GraphSpec, static: tuple[int, int] | None, timesteps: Sequence[float] = ()
+) -> list[Expectation]:
+    """The fp32 module's answers, to be taken before it is cast; of the static size alone where there is one, and of the
+    first and last of its baked timesteps.
+    """
     cases = CASES if static is None else tuple((1, *static, timestep) for *_, timestep in CASES)
+    if timesteps:
+        cases = tuple((*size, timesteps[i]) for (*size, _), i in zip(cases, (0, -1), strict=True))
     found = []
     for seed, (batch, height, width, timestep) in enumerate(cases, start=1):
         inputs = random_inputs(spec, sizes(batch, height, width), timestep=timestep, seed=seed)

@@ -90,18 +90,21 @@ class Decode(Graph):
 class ControlNet(Graph):
     """latent, condition [B,4,H,W], timestep [1], control_scale [1] to every control, times control_scale.
 
-    The prompt's embedding [1,77,D] is baked when the module is built.
+    The prompt's embedding [1,77,D] is baked when the module is built, and so are `timesteps` where there are any: it
+    then takes no others (they give NaN).
     """
 
-    def __init__(self, network: nn.Module, arch: UNetArchitecture, context: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, arch: UNetArchitecture, context: Tensor, timesteps: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         forward.bake_prompt(network, context)
         self.network = network
-        self._frequencies = forward.frequencies(arch.channels[0])  # not a buffer: it stays float32
+        self._embedding = _TimeEmbedding(network, arch, timesteps)
 
     def controls(self, latent: Tensor, condition: Tensor, timestep: Tensor, control_scale: Tensor) -> list[Tensor]:
         """The controls in the weights' type."""
-        embedding = _embed_time(self.network, timestep, self._frequencies, self.dtype)
+        embedding = self._embedding(timestep, self.dtype)
         both = torch.cat([latent, condition], dim=1).to(self.dtype)
         outputs = forward.control_outputs(self.network, forward.encode_levels(self.network, both, embedding))
         scale = control_scale.to(self.dtype)
@@ -113,17 +116,19 @@ class ControlNet(Graph):
 
 
 class UNet(Graph):
-    """latent [B,4,H,W], timestep [1] and the controls to output [B,4,H,W]."""
+    """latent [B,4,H,W], timestep [1] and the controls to output [B,4,H,W]; baked as `ControlNet`."""
 
-    def __init__(self, network: nn.Module, arch: UNetArchitecture, context: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, arch: UNetArchitecture, context: Tensor, timesteps: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         forward.bake_prompt(network, context)
         self.network = network
-        self._frequencies = forward.frequencies(arch.channels[0])
+        self._embedding = _TimeEmbedding(network, arch, timesteps)
 
     def predict(self, latent: Tensor, timestep: Tensor, controls: Sequence[Tensor]) -> Tensor:
         """The prediction from controls in the weights' type."""
-        embedding = _embed_time(self.network, timestep, self._frequencies, self.dtype)
+        embedding = self._embedding(timestep, self.dtype)
         residuals = forward.encode_levels(self.network, latent.to(self.dtype), embedding)
         steered = [residual + control for residual, control in zip(residuals, controls, strict=True)]
         return forward.decode_levels(self.network, steered, embedding).float()
@@ -153,7 +158,19 @@ class Denoise(Graph):
         return self.unet.predict(latent, timestep, controls)
 
 
-def _embed_time(network: Any, timestep: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Tensor:
-    sinusoid = forward.timestep_sinusoid(timestep, frequencies)
-    embedding: Tensor = network.time_embedding(sinusoid.to(dtype))
-    return embedding
+class _TimeEmbedding:
+    """The timestep as the network takes it. No module: its tables are no weights, and stay float32."""
+
+    def __init__(self, network: Any, arch: UNetArchitecture, timesteps: Sequence[float]) -> None:
+        self._network = network
+        self._frequencies = forward.frequencies(arch.channels[0])
+        self._timesteps = torch.tensor(timesteps, dtype=torch.float32)
+        if timesteps:
+            forward.bake_timesteps(network, self._timesteps, self._frequencies)
+
+    def __call__(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        if len(self._timesteps):
+            return forward.choice_of(timestep, self._timesteps).to(dtype)
+        sinusoid = forward.timestep_sinusoid(timestep, self._frequencies)
+        embedding: Tensor = self._network.time_embedding(sinusoid.to(dtype))
+        return embedding

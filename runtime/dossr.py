@@ -17,6 +17,7 @@ from engines.errors import SettingsError
 _HELP = """usage: dossr COMMAND ...
 
   upscale INPUT... -o OUTPUT   restore and enlarge pictures      (python -m runtime)
+  doctor                       say what will be used, and why    (python -m runtime.doctor)
   bench                        measure a bundle on this machine  (python -m runtime.bench)
   build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
   verify BUNDLE                hold its engines against fp32     (python -m export.verify)
@@ -37,6 +38,12 @@ def _bench(arguments: Sequence[str]) -> int:
     return bench(arguments, "dossr bench")
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from runtime.doctor.cli import main as doctor
+
+    return doctor(arguments, "dossr doctor")
+
+
 def _build(arguments: Sequence[str]) -> int:
     _become("export.build", arguments)
 
@@ -55,7 +62,14 @@ def _version(_arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"upscale": _upscale, "bench": _bench, "build": _build, "verify": _verify, "version": _version}
+COMMANDS = {
+    "upscale": _upscale,
+    "doctor": _doctor,
+    "bench": _bench,
+    "build": _build,
+    "verify": _verify,
+    "version": _version,
+}
 
 
 def dispatch(arguments: Sequence[str]) -> int:

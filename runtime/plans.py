@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import solvers
-from engines.bundle import Manifest
+from engines.bundle import DefaultPlan, Manifest, Schedule
 from engines.errors import SettingsError
 
 
@@ -11,15 +13,27 @@ def bundle_plan(manifest: Manifest, steps: int | None, order: int | None) -> sol
     """The plan of that many steps and that order; None: the bundle's default.
 
     Raises:
+        SettingsError: steps or order outside their range, or timesteps that the bundle has not baked.
+    """
+    plan = plan_of(manifest.schedule, manifest.prediction, manifest.plan, steps, order)
+    check_baked(manifest, plan)
+    return plan
+
+
+def plan_of(
+    schedule: Schedule, prediction: str, default: DefaultPlan, steps: int | None, order: int | None
+) -> solvers.Plan:
+    """The plan for a model that was trained on that schedule to predict that; steps and order None: the default's.
+
+    Raises:
         SettingsError: steps or order outside their range.
     """
-    default, schedule = manifest.plan, manifest.schedule
     try:
         return solvers.plan(
             default.solver,
             steps=default.steps if steps is None else steps,
             order=default.order if order is None else order,
-            prediction=manifest.prediction,
+            prediction=prediction,
             t1=schedule.t1,
             shifting=schedule.shifting,
             train_timesteps=schedule.train_timesteps,
@@ -28,3 +42,22 @@ def bundle_plan(manifest: Manifest, steps: int | None, order: int | None) -> sol
         )
     except solvers.PlanError as error:
         raise SettingsError(str(error)) from error
+
+
+def check_baked(manifest: Manifest, plan: solvers.Plan) -> None:
+    """Whether the bundle's network takes the plan's timesteps.
+
+    Raises:
+        SettingsError: one is not among the baked ones.
+    """
+    baked = manifest.baked_timesteps
+    if baked and (missing := sorted(set(map(float, plan.timesteps)) - set(baked), reverse=True)):
+        raise SettingsError(
+            f"the plan of {len(plan.timesteps)} steps calls the network at {_list(missing)}, the bundle has "
+            f"{_list(baked)} baked; take its number of steps, or export with --bake-steps {len(plan.timesteps)} or "
+            "without it"
+        )
+
+
+def _list(timesteps: Iterable[float]) -> str:
+    return ", ".join(f"{timestep:g}" for timestep in timesteps)

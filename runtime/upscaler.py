@@ -22,7 +22,7 @@ from runtime.default_bundle import default_bundle
 from runtime.fallback import AUTO, Ways
 from runtime.images import check_scale, load_picture
 from runtime.pipeline import Job, OnProgress, no_progress
-from runtime.plans import bundle_plan
+from runtime.plans import bundle_plan, check_baked
 from runtime.result import Result
 from runtime.stream import PictureStream
 from runtime.trace import Trace
@@ -240,6 +240,7 @@ class Upscaler:
                 f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
                 f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
             )
+        check_baked(self._manifest, plan)
         return plan
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ def measure_ceilings(settings: EngineSettings, *, half: bool, sizes: _Sizes | No
         EngineError: it failed.
     """
     ort = import_onnxruntime()
-    provider, options = choose_provider(settings, ort.get_available_providers())
+    provider, options = choose_provider(settings, ort)
     cpu = provider == PROVIDERS["cpu"]
     sizes = sizes or (_CPU if cpu else _GPU)
     half = half and not cpu

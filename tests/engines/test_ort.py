@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from engines.base import EngineSettings
 from engines.bundle import FileRecord, open_bundle
 from engines.errors import BundleHashError, BundlePathError, EngineError, EngineUnavailableError, SettingsError
 from engines.files import sha256_file
-from engines.ort import choose_provider
+from engines.ort import OnnxRuntimeRunner, choose_provider
 from tests.tiny import write_tiny_bundle
 
 
@@ -43,6 +44,11 @@ class HostBuffer:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return open_bundle(write_tiny_bundle(tmp_path_factory.mktemp("tiny")))
+
+
+def build_with(providers):
+    """What is asked of a build of ONNX Runtime that is not installed."""
+    return SimpleNamespace(get_available_providers=lambda: providers)
 
 
 def buffers(height=8, width=16):
@@ -81,7 +87,7 @@ def test_runs_in_place_and_again_without_rebinding(bundle):
         (lambda t: t.update(output=HostBuffer(np.zeros((4, 8, 16), np.float32))), "expected float32"),
         (lambda t: t.update(timestep=HostBuffer(np.zeros(2, np.float32))), r"expected \[1\]"),
         (lambda t: t.update(output=HostBuffer(t["output"].array, ptr_override=0)), "at address 0"),
-        (lambda t: t.update(output=HostBuffer(t["output"].array, device="cuda:0")), "output on cuda:0; copy it"),
+        (lambda t: t.update(output=HostBuffer(t["output"].array, device="cuda:0")), "output on cuda:0; copy it there"),
     ],
 )
 def test_wrong_buffers_are_named(bundle, change, message):
@@ -134,20 +140,42 @@ def test_engines_by_name():
 @pytest.mark.parametrize(
     ("device", "available", "expected"),
     [
-        ("auto", ["CPUExecutionProvider"], ("CPUExecutionProvider", {})),
-        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], ("CUDAExecutionProvider", {})),
-        ("cuda:1", ["CUDAExecutionProvider"], ("CUDAExecutionProvider", {"device_id": "1"})),
-        ("openvino", ["OpenVINOExecutionProvider"], ("OpenVINOExecutionProvider", {})),
+        ("auto", ["CPUExecutionProvider"], "CPUExecutionProvider"),
+        ("openvino", ["OpenVINOExecutionProvider"], "OpenVINOExecutionProvider"),
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider"),
     ],
 )
 def test_device_chooses_the_provider(device, available, expected):
-    assert choose_provider(EngineSettings(device=device), available) == expected
+    assert choose_provider(EngineSettings(device=device), build_with(available)) == (expected, {})
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
 def test_unknown_device_is_named(device):
     with pytest.raises(EngineUnavailableError, match="device must be auto, cpu, cuda"):
-        choose_provider(EngineSettings(device=device), ["CPUExecutionProvider"])
+        choose_provider(EngineSettings(device=device), build_with(["CPUExecutionProvider"]))
+
+
+def test_options_that_the_cpu_does_not_take():
+    settings = EngineSettings(device="cpu", provider_options=(("device_id", "0"),))
+    with pytest.raises(SettingsError, match="takes no options, given device_id"):
+        choose_provider(settings, build_with(["CPUExecutionProvider"]))
+
+
+def test_place_of_buffers():
+    assert choose_backend("onnxruntime").place(EngineSettings(device="cpu")) == "cpu"
+
+
+def test_inputs_are_read_anew_where_onnxruntime_copies_them(bundle):
+    """The CPU provider copies nothing; the same session as one of a device that does."""
+    entry = bundle.manifest.graphs["denoise"]
+    session = onnxruntime.InferenceSession(bundle.path(entry.file), providers=["CPUExecutionProvider"])
+    tensors = buffers()
+    call = OnnxRuntimeRunner(session, entry.spec, "", copies=True).bind(tensors)
+    for timestep in (100.0, 499.0):
+        tensors["timestep"].array[:] = timestep
+        call.run()
+        expected = (tensors["latent"].array - tensors["condition"].array) * np.float32(timestep * 0.001)
+        np.testing.assert_allclose(tensors["output"].array, expected, rtol=1e-6)
 
 
 @pytest.mark.skipif(

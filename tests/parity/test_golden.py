@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from engines.bundle import open_bundle
 from tests.parity.exporting import E2E_COND_DIFFER, E2E_MINI, exported_bundle
 from tests.paths import REPOSITORY, needs_larger_golden
 
@@ -97,11 +98,13 @@ def test_split_graphs_give_the_same_picture(tmp_path, checkpoint, run):
     check_against_golden(f"split {checkpoint.name} {run[0]}", picture, trace, checkpoint, run)
 
 
-def test_static_shape_gives_the_same_picture(tmp_path):
+def test_static_shape_and_baked_timesteps_give_the_same_picture(tmp_path):
     run = E2E_MINI.runs[0]
-    picture, trace = restore(
-        exported_bundle(E2E_MINI, "--precision", "fp32", "--static", "16x16"), E2E_MINI, run, tmp_path
-    )
+    bundle = exported_bundle(E2E_MINI, "--precision", "fp32", "--static", "16x16", "--bake-steps", "5", "1")
+    manifest = open_bundle(bundle).manifest
+    assert manifest.baked_timesteps == (499, 399, 299, 200, 100)
+    assert manifest.plan.steps == 5
+    picture, trace = restore(bundle, E2E_MINI, run, tmp_path)
     check_against_golden(f"static {E2E_MINI.name} {run[0]}", picture, trace, E2E_MINI, run)
 
 
