@@ -25,7 +25,7 @@ from engines.ort import usable_cores
 from runtime.bench.ceilings import best, measure_ceilings
 from runtime.bench.cold import Cold, first_picture
 from runtime.bench.machine import gpus, machine, processor
-from runtime.bench.measure import Bench, Case, Run, measured
+from runtime.bench.measure import Bench, Case, Run, device_of, measured
 from runtime.bench.page import page
 from runtime.bench.peers import PEERS, Peers, PeerTask, peers_named
 from runtime.bench.photo import picture_file
@@ -150,7 +150,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         photo.write_bytes(picture_file(cases[0].width, cases[0].height))
         upscaler = stack.enter_context(Upscaler(**options))
         engine = upscaler.description
-        device = "cuda" if "CUDAExecutionProvider" in engine or engine.startswith("tensorrt") else "cpu"
+        device = device_of(engine)
         task = PeerTask(
             bundle=folder,
             checkpoint=args.checkpoint,

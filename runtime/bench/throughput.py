@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from runtime.bench.measure import Case
+from runtime.bench.measure import WARM_UPS, Case, device_of, warm_up
 from runtime.bench.photo import picture_file
 from runtime.bench.spread import Spread, spread
 from runtime.upscaler import Upscaler
@@ -44,8 +45,9 @@ class StreamBench:
         self._photo = picture_file(case.width, case.height)
 
     def warm_up(self) -> None:
-        """Restores one batch: buffers of its size are bound."""
-        self._restore(1)
+        """As `Bench.warm_up`, batch by batch."""
+        times = WARM_UPS[device_of(self._upscaler.description)]
+        warm_up(partial(self._restore, 1), times)
 
     def round(self, batches: int) -> tuple[float, int]:
         """Restores that many batches, at least `LEAST_BATCHES`.
