@@ -16,6 +16,7 @@ from engines.errors import EngineUnavailableError, PackageMissingError, Settings
 from engines.graphs import LATENT_MULTIPLE
 from engines.memory import parse_size
 from export.errors import CheckpointNotFoundError, ConfigError, ContextError
+from export.settings import DEVICES, BuildSettings
 
 DEMO_FILES = tuple(
     Path(__file__).parent / "demo" / name for name in ("model.ckpt", "config.yaml", "context.safetensors")
@@ -41,6 +42,12 @@ def parser() -> Parser:
     )
     p.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/dossr-PRECISION)")
     p.add_argument("--engine", choices=ENGINES, default="auto", help="whose engines to build beside the ONNX graphs")
+    p.add_argument(
+        "--device",
+        action="append",
+        choices=DEVICES,
+        help="for what ONNX Runtime's form of the graphs is written, there or not (may be repeated; default: both)",
+    )
     p.add_argument("--split-controlnet", action="store_true", help="export ControlNet and UNet as two graphs")
     p.add_argument(
         "--static",
@@ -120,7 +127,6 @@ def main(argv: Sequence[str]) -> int:
     try:  # torch takes seconds to import: usage errors need not wait
         from export.bundle import build
         from export.progress import Progress, Silent
-        from export.settings import BuildSettings
     except ModuleNotFoundError as error:
         raise PackageMissingError(
             f"export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e '.[export]'`"
@@ -131,6 +137,7 @@ def main(argv: Sequence[str]) -> int:
         config=args.config,
         context=args.context,
         precision=Precision(args.precision),
+        devices=tuple(args.device or DEVICES),
         out=args.out or Path("bundles") / f"dossr-{args.precision}",
         split_controlnet=args.split_controlnet,
         static=static,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import nn
 
@@ -20,7 +21,9 @@ from engines.memory import trim_heap
 from export.budget import check_budget, exceeded, mapped_bytes, needs
 from export.checkpoint import Checkpoint
 from export.limits import is_out_of_memory, limit_own_memory, restored_limit
-from export.lowering import onnxruntime_cpu
+from export.lowering import onnxruntime_cpu, onnxruntime_cuda
+from export.lowering.cuda_kernels import without_kernel
+from export.lowering.expansion import expanded
 from export.onnx_export import export_graph
 from export.output import check_out
 from export.progress import Reporter
@@ -150,9 +153,15 @@ def _export_stage(
     place = Path("onnx") / spec.name
     verification = {"canonical": verify(path, spec, expected, settings.precision)}
     lowered = {}
-    if (rewritten := onnxruntime_cpu.lower(path)) is not None:
+    if "cpu" in settings.devices and (rewritten := onnxruntime_cpu.lower(path)) is not None:
         lowered[onnxruntime_cpu.BACKEND] = (place / rewritten.name).as_posix()
         verification[onnxruntime_cpu.BACKEND] = verify(rewritten, spec, expected, settings.precision)
+    if "cuda" in settings.devices and (rewritten := onnxruntime_cuda.lower(path)) is not None:
+        lowered[onnxruntime_cuda.BACKEND] = (place / rewritten.name).as_posix()
+        with expanded(rewritten) as runnable:  # what is CUDA's alone computes nothing here: one case is enough
+            figures = verify(runnable, spec, expected[:1], settings.precision)
+        left = without_kernel(onnx.load(rewritten, load_external_data=False))
+        verification[onnxruntime_cuda.BACKEND] = {**figures, "expanded": True, "without_kernel": left}
     trim_heap()
     return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
 

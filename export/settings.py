@@ -17,6 +17,8 @@ from engines.files import sha256_file
 if TYPE_CHECKING:  # `dossr verify` asks for the tools' versions where torch may not be installed
     from export.source import Source
 
+DEVICES = ("cpu", "cuda")
+"""What a form of the graphs for ONNX Runtime can be written for."""
 _LIBRARIES = ("torch", "diffusers", "onnx", "onnxscript", "onnxruntime", "dossr-deploy")
 
 
@@ -30,6 +32,8 @@ class BuildSettings:
     config: Path | None = None
     context: Path | None = None
     split_controlnet: bool = False
+    devices: tuple[str, ...] = DEVICES
+    """Whose forms of the graphs to write, on the same weights."""
     static: tuple[int, int] | None = None
     """(H, W) in latent pixels, multiples of 8; None: dynamic shapes."""
     bake_steps: tuple[int, ...] = ()
@@ -50,6 +54,7 @@ def build_key(settings: BuildSettings, source: Source) -> dict[str, Any]:
     return {
         **{name: None if path is None else sha256_file(path) for name, path in files.items()},
         "precision": settings.precision.value,
+        "devices": sorted(settings.devices),
         "split_controlnet": settings.split_controlnet,
         "static": None if settings.static is None else list(settings.static),
         "bake_steps": sorted(settings.bake_steps),

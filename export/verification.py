@@ -45,7 +45,8 @@ def expectations(
     """
     cases = CASES if static is None else tuple((1, *static, timestep) for *_, timestep in CASES)
     if timesteps:
-        cases = tuple((*size, timesteps[i]) for (*size, _), i in zip(cases, (0, -1), strict=True))
+        ends = (timesteps[0], timesteps[-1])
+        cases = tuple((b, h, w, timestep) for (b, h, w, _), timestep in zip(cases, ends, strict=True))
     found = []
     for seed, (batch, height, width, timestep) in enumerate(cases, start=1):
         inputs = random_inputs(spec, sizes(batch, height, width), timestep=timestep, seed=seed)

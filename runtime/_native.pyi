@@ -1,9 +1,10 @@
 """The C++ kernels. In: `Tensor`s. Out: the same `Tensor`s, written in place. Imports neither NumPy nor torch.
 
-Everywhere: tensors are C-contiguous host memory, NCHW. Results are the same bits on every x86-64 and arm64 processor
-and for any number of threads. The GIL is released while a kernel runs, and any number of Python threads may call at
-once, as long as none writes what another reads. An argument of the wrong type or dtype is a TypeError, one of the wrong
-shape, range or memory a ValueError; the text names the argument, what it was and what was expected.
+Everywhere: tensors are C-contiguous memory of the CPU, NCHW; one on a GPU is a TypeError here, and goes to `cuda`.
+Results are the same bits on every x86-64 and arm64 processor and for any number of threads. The GIL is released while
+a kernel runs, and any number of Python threads may call at once, as long as none writes what another reads. An
+argument of the wrong type or dtype is a TypeError, one of the wrong shape, range or memory a ValueError; the text
+names the argument, what it was and what was expected.
 
 Where a kernel returns the largest absolute value, that is NaN if any value was NaN, else infinity if any was infinite,
 and 0.0 of no values. It is taken on the way, as a maximum of integers, without a second pass.
@@ -14,24 +15,34 @@ from typing import final
 
 from typing_extensions import CapsuleType
 
+from runtime._native_cuda import Cuda
+
 __version__: str
+
+cuda: Cuda | None
+"""Streams, graphs and kernels for NVIDIA GPUs; None where they were not compiled in."""
+
+@final
+class CudaError(RuntimeError):
+    """CUDA refuses: no CUDA in this build, no driver, no such GPU, a failed kernel; the text says what to do."""
 
 @final
 class Tensor:
-    """Host memory with a shape and a dtype; 64-byte aligned, C-contiguous, zeroed, of a fixed address.
+    """Memory with a shape and a dtype, of the CPU or a GPU; 64-byte aligned, C-contiguous, zeroed, of a fixed address.
 
-    Supports the buffer protocol (writable) and DLPack (0 and 1.0, writable): `numpy.from_dlpack(t)`, `numpy.asarray(t)`
-    and `torch.from_dlpack(t)` share its memory and keep it alive.
+    On the CPU it supports the buffer protocol (writable) and DLPack (0 and 1.0, writable): `numpy.from_dlpack(t)`,
+    `numpy.asarray(t)` and `torch.from_dlpack(t)` share its memory and keep it alive. On a GPU it supports DLPack alone.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: str = "float32") -> None:
+    def __init__(self, shape: Sequence[int], dtype: str = "float32", device: str = "cpu") -> None:
         """At most 16 sides of 0 or more; dtype "float32", "uint8", "uint16", "float16", "int64" or
-        "float64".
+        "float64"; device "cpu", "pinned" (of the CPU, and copied to and from GPUs at full speed), "cuda" or "cuda:N".
 
         Raises:
-            ValueError: a negative side, too many sides, an unknown dtype.
+            ValueError: a negative side, too many sides, an unknown dtype or device.
             TypeError: the shape is no sequence of integers.
             MemoryError: so much memory cannot be had, or addressed.
+            CudaError: there is no such GPU, or none at all.
         """
 
     @property
@@ -46,17 +57,22 @@ class Tensor:
     def nbytes(self) -> int: ...
     @property
     def ptr(self) -> int:
-        """Address of the first element; valid as long as this tensor lives."""
+        """Address of the first element, on its device; valid as long as this tensor lives."""
 
     @property
     def device(self) -> str:
-        """Always "cpu"."""
+        """Either "cpu", for pinned memory too, or "cuda:N"."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is pinned memory of the CPU."""
 
     def fill(self, value: float) -> None:
         """Sets every element, rounded once to the dtype; float16 overflows to infinity.
 
         Raises:
             ValueError: an integer dtype, and the value is no integer or out of its range.
+            BufferError: this tensor is on a GPU.
         """
 
     def copy_from(self, obj: object) -> None:
@@ -65,7 +81,7 @@ class Tensor:
         Raises:
             TypeError: obj has neither protocol, or another dtype (big-endian is another dtype).
             ValueError: obj has another shape; the text names both.
-            BufferError: obj is not in memory that a CPU reads, or does not give its memory away.
+            BufferError: obj or this tensor is not in memory that a CPU reads, or obj does not give its memory away.
         """
 
     def slice(self, index: int) -> Tensor:
@@ -80,23 +96,30 @@ class Tensor:
     def __dlpack__(
         self,
         *,
-        stream: None = None,
+        stream: int | None = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> CapsuleType:
         """A versioned capsule when max_version is (1, 0) or more, else a legacy one; a copy when copy is True.
 
+        On a GPU, all work of the GPU is waited for first, unless stream is -1.
+
         Raises:
-            BufferError: a stream, or a device other than (1, 0), was asked for.
+            BufferError: another device was asked for, or a stream for memory of the CPU.
+            ValueError: stream is 0, which could be either of two.
         """
 
     @property
     def __array_interface__(self) -> dict[str, object]:
-        """Shape, type and address, for `PIL.Image.fromarray(t)`; the address is valid as long as this tensor lives."""
+        """Shape, type and address, for `PIL.Image.fromarray(t)`; the address is valid as long as this tensor lives.
+
+        Raises:
+            BufferError: this tensor is on a GPU.
+        """
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Always (1, 0): the CPU."""
+        """(1, 0): the CPU, for pinned memory too; (2, N): a GPU."""
 
 def tensor_from(obj: object) -> Tensor:
     """A copy of an array with the buffer protocol or DLPack, of its shape and dtype.
@@ -192,22 +215,22 @@ def solver_step(
         The largest absolute value in the new x and p.
     """
 
-def image_to_planar(src: object, out: Tensor) -> None:
+def image_to_planar(src: object, out: Tensor, item: int = 0) -> None:
     """8- or 16-bit pixels to planes in [0, 1], padded right and bottom.
 
     Args:
         src: uint8 or uint16 [h, w, 1, 3 or 4] (a single channel is repeated, a fourth is ignored), h and w of 1 or
             more, any strides; an object with the buffer protocol or DLPack.
-        out: float32 [1, 3, H, W], H >= h, W >= w; written: value / 255 or / 65535, and beyond the image its reflection
-            about the last row and column, which are not repeated; folded back as often as needed, a side of 1
-            replicated.
+        out: float32 [B, 3, H, W], H >= h, W >= w, of which that item is written: value / 255 or / 65535, and beyond the
+            image its reflection about the last row and column, which are not repeated; folded back as often as needed,
+            a side of 1 replicated.
     """
 
-def planar_to_image(src: Tensor, out: Tensor) -> float:
+def planar_to_image(src: Tensor, out: Tensor, item: int = 0) -> float:
     """Planes to 8- or 16-bit pixels, cropped to the top-left corner.
 
     Args:
-        src: float32 [1, 3, H, W].
+        src: float32 [B, 3, H, W], of which that item is read.
         out: uint8 or uint16 [h, w, 1 or 3], h <= H, w <= W; written: clamped to [0, 1], times 255 or 65535 in float32,
             rounded half to even. A single channel is 0.299 red + 0.587 green + 0.114 blue of the clamped values. NaN
             and infinities are written as 0.
@@ -222,6 +245,19 @@ def change_depth(src: Tensor, out: Tensor) -> None:
     Args:
         src: uint8 or uint16 of any shape.
         out: the other of the two, of that shape; written: value * 257, or value / 257.
+    """
+
+def cast(src: Tensor, out: Tensor) -> None:
+    """float32 to float16, half to even and beyond the range to infinity, or float16 to float32; of one shape."""
+
+def tile_blend(tile: Tensor, canvas: Tensor, window_y: Tensor, window_x: Tensor, y: int, x: int, item: int = 0) -> None:
+    """canvas[0, c, y + i, x + j] += window_y[i] * window_x[j] * tile[item, c, i, j]
+
+    Args:
+        tile: float32 [B, C, h, w].
+        canvas: float32 [1, C, H, W]; read and written.
+        window_y, window_x: float32 [h] and [w].
+        y, x: where the tile's corner lies; it must lie within the canvas.
     """
 
 def wavelet_fix(content: Tensor, style: Tensor) -> None:

@@ -9,7 +9,7 @@ from engines.memory import peak_memory
 from runtime.clock import Clock
 from runtime.fallback import Made, OpenWay
 from runtime.images import Picture, finish_picture, result_size
-from runtime.kernels import Tensor
+from runtime.kernels import Tensor, named_errors
 from runtime.pipeline import Job, Pending, submit
 from runtime.result import Result
 
@@ -44,7 +44,8 @@ class Batch:
         submitted, self._submitted = self._submitted or self._put(way), None
         if isinstance(submitted, DossrError):
             raise submitted
-        return submitted.finish()
+        with named_errors():
+            return submitted.finish()
 
     def results(self, made: Made[tuple[Tensor, ...]], scale: float) -> list[Result]:
         """The pictures at their final size, in the inputs' kinds."""
@@ -54,7 +55,8 @@ class Batch:
                 finish_picture(pixels, picture, result_size(picture, scale))
                 for pixels, picture in zip(made.picture, self.pictures, strict=True)
             ]
-        timings, spans, peak = clock.timings(), clock.spans, peak_memory()
+        with named_errors():
+            timings, spans, peak = clock.timings(), clock.spans, peak_memory()
         return [
             Result(
                 image=done.image,
@@ -73,6 +75,7 @@ class Batch:
 
     def _put(self, way: OpenWay) -> Pending:
         first = self.pictures[0]
-        with self._clock.span("bind"):
-            ws = way.workspace(first.width, first.height, len(self.pictures))
-        return submit(ws, self.pictures, self.job, self._clock)
+        with named_errors():
+            with self._clock.span("bind"):
+                ws = way.workspace(first.width, first.height, len(self.pictures))
+            return submit(ws, self.pictures, self.job, self._clock)

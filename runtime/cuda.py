@@ -4,9 +4,12 @@ tensors in device memory. Out: the same; pictures come and go through pinned mem
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engines.base import DEVICE_SETUP
 from engines.errors import EngineUnavailableError
@@ -14,13 +17,16 @@ from runtime import kernels
 from runtime.clock import Clock
 from runtime.device import SamplerState
 from runtime.guard import check_picture, check_start, check_step
-from runtime.kernels import Event, Tensor
+from runtime.kernels import Tensor
 from runtime.noise import NoiseSource, Philox, fill_items
 from solvers import Plan
 from solvers.plan import Step
 
+if TYPE_CHECKING:
+    from runtime._native_cuda import CudaEvent
+
 _COLUMNS = 12
-"""Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two for alignment."""
+"""Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two unused."""
 _SAMPLES = {"B": "uint8", "H": "uint16"}
 
 
@@ -103,7 +109,7 @@ class Cuda:
         with DEVICE_SETUP:
             self._kept = [*self._kept, *buffers][-2 * len(buffers) :]
 
-    def _agreed(self) -> tuple[Event, int]:
+    def _agreed(self) -> tuple[CudaEvent, int]:
         """One instant, as an event of the stream and on the host's clock."""
         event = self.work.record()
         event.synchronize()
@@ -111,7 +117,7 @@ class Cuda:
 
 
 class CudaKernels:
-    """See `runtime.device.Kernels`. What changes from picture to picture, seed and coefficients, is in device memory."""
+    """See `runtime.device.Kernels`. What changes from picture to picture (seed, coefficients) is in device memory."""
 
     def __init__(self, device: Cuda, plan: Plan, noise: NoiseSource) -> None:
         self._device, self._plan, self._noise = device, plan, noise
@@ -120,14 +126,19 @@ class CudaKernels:
         """Whether the noise is made in the kernels' registers."""
         self._buffers: list[Tensor] = []
         self._pixels: list[tuple[Tensor, Tensor]] = []
-        self._done: Event | None = None
+        self._done: CudaEvent | None = None
         device.begin()
-        seed = noise.seed if isinstance(noise, Philox) else 0
-        self._seed = self._sent([seed - (seed >> 63 << 64)], (1,), "int64")
-        self._rows = self._sent(_table(plan), (len(plan.steps) + 1, _COLUMNS), "float32")
-        self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
-        self._seen = self._buffer(self._largest.shape, "float32", "pinned")
-        self._work.zero(self._largest)
+        try:
+            seed = noise.seed if isinstance(noise, Philox) else 0
+            self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
+            rows = _table(plan)
+            self._rows = self._sent(struct.pack(f"={len(rows)}f", *rows), (len(plan.steps) + 1, _COLUMNS), "float32")
+            self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
+            self._seen = self._buffer(self._largest.shape, "float32", "pinned")
+            self._work.zero(self._largest)
+        except BaseException:
+            self.abandon()
+            raise
 
     def upload(self, pixels: Sequence[object], out: Tensor) -> None:
         """See `runtime.device.Kernels.upload`."""
@@ -224,10 +235,10 @@ class CudaKernels:
         """See `runtime.device.Kernels.finish`."""
         if self._done is None:
             return
-        self._done.synchronize()
-        self._done = None
-        largest = memoryview(self._seen).tolist()
+        done, self._done = self._done, None
         try:
+            done.synchronize()
+            largest = memoryview(self._seen).tolist()
             check_start(largest[0])
             for number, row in enumerate(self._plan.steps, 1):
                 check_step(largest[number], number, row)
@@ -239,7 +250,8 @@ class CudaKernels:
 
     def abandon(self) -> None:
         """See `runtime.device.Kernels.abandon`."""
-        self._device.synchronize()
+        with contextlib.suppress(kernels.CudaError):  # what failed is raised already
+            self._device.synchronize()
         self._done = None
         self._device.end(self._buffers)
 
@@ -248,12 +260,10 @@ class CudaKernels:
         self._buffers.append(self._device.take(shape, dtype, place))
         return self._buffers[-1]
 
-    def _sent(self, values: Sequence[float], shape: tuple[int, ...], dtype: str) -> Tensor:
+    def _sent(self, values: bytes, shape: tuple[int, ...], dtype: str) -> Tensor:
         """These values in device memory."""
         here = self._buffer(shape, dtype, "pinned")
-        view = memoryview(here).cast("B").cast("q" if dtype == "int64" else "f")
-        for i, value in enumerate(values):
-            view[i] = value
+        memoryview(here).cast("B")[:] = values
         there = self._buffer(shape, dtype, self._device.name)
         self._work.copy(there, here)
         return there
@@ -279,6 +289,6 @@ def _row(step: Step) -> list[float]:
     return [step.timestep, step.p_x, step.p_out, step.p_hat, step.c_x, step.c_hat, *c_p, step.c_z, 0.0, 0.0]
 
 
-def _nanoseconds(agreed: tuple[Event, int], event: Event) -> int:
+def _nanoseconds(agreed: tuple[CudaEvent, int], event: CudaEvent) -> int:
     """When the event happened on the host's clock (`time.perf_counter_ns`)."""
     return agreed[1] + round(event.seconds_since(agreed[0]) * 1e9)

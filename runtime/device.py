@@ -1,7 +1,7 @@
 """What a device is: where pictures are worked on, its memory, and our kernels on it.
 
-The runtime walks every picture by the same lines (`runtime.pipeline`, `runtime.sampler`); what differs between devices is
-behind `Kernels`. A new one is a file with classes of these forms, and one line in `runtime.devices.open_device`.
+The runtime walks every picture by the same lines (`runtime.pipeline`, `runtime.sampler`); what differs between devices
+is behind `Kernels`. A new one is a file with classes of these forms, and one line in `runtime.devices.open_device`.
 """
 
 from __future__ import annotations
@@ -77,10 +77,12 @@ class Device(Protocol):
 
     name: str
     """cpu, cuda:N"""
-    stream: int | None
-    """The address of the CUDA stream that everything is put on; None where work is done at once."""
     sizes_kept: int
     """Of how many sizes of pictures the buffers are kept."""
+
+    @property
+    def stream(self) -> int | None:
+        """The address of the CUDA stream that everything is put on; None where work is done at once."""
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
         """Zeroed memory where the engines run."""

@@ -22,7 +22,7 @@ class HostKernels:
     def upload(self, pixels: Sequence[object], out: Tensor) -> None:
         """See `runtime.device.Kernels.upload`."""
         for item, given in enumerate(pixels):
-            image_to_planar(given, out)
+            image_to_planar(given, out, item)
 
     def draw(self, out: Tensor) -> None:
         """See `runtime.device.Kernels.draw`."""
@@ -69,7 +69,7 @@ class HostKernels:
     def download(self, planes: Tensor, pixels: Sequence[Tensor]) -> None:
         """See `runtime.device.Kernels.download`."""
         for item, wanted in enumerate(pixels):
-            check_picture(planar_to_image(planes, wanted))
+            check_picture(planar_to_image(planes, wanted, item))
 
     def finish(self) -> None:
         """See `runtime.device.Kernels.finish`: all is done and checked."""

@@ -89,8 +89,8 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         SettingsError: the caller's noise does not fit.
     """
     kernels = ws.device.kernels(job.plan, noise_source(job.noise, job.seed))
-    ws.device.time(clock)
     try:
+        ws.device.time(clock)
         return Pending(kernels, _walk(ws, pictures, job, kernels, clock))
     except BaseException:
         kernels.abandon()

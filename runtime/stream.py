@@ -21,8 +21,8 @@ _Batch = TypeVar("_Batch")
 
 
 class PictureStream(Iterator[Result], Generic[_Batch]):
-    """Results in the order of the pictures. What goes wrong with a picture is raised at its turn, and the next call goes
-    on with the one after it. Not for two threads at once.
+    """Results in the order of the pictures. What goes wrong with a picture is raised at its turn, and the next call
+    goes on with the one after it. Not for two threads at once.
 
     Args:
         images: as `Upscaler.__call__` takes them; drawn in the caller's thread, a few ahead.

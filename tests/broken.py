@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from engines.bundle import FileRecord, open_bundle
 from engines.files import sha256_file
-from export.lowering import onnxruntime_cpu
+from export.lowering import onnxruntime_cpu, onnxruntime_cuda
 
 OVERFLOW = 2.0**16
 """A factor that takes an attention's values, some units large, beyond fp16 and leaves its weights within."""
@@ -29,8 +29,9 @@ def edited(bundle: Path, graph: str, out: Path, *, lower_again=True):
     model = onnx.load(path, load_external_data=False)
     yield model, path.parent
     onnx.save(model, path)
-    if entry.lowered and lower_again:
-        onnxruntime_cpu.lower(path)
+    for form in (onnxruntime_cpu, onnxruntime_cuda):
+        if form.BACKEND in entry.lowered and lower_again:
+            form.lower(path)
     files = dict(manifest.files)
     for name in files:
         if name.startswith(f"onnx/{graph}/"):

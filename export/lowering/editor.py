@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -74,3 +75,22 @@ class GraphEditor:
 def attributes(node: onnx.NodeProto) -> dict[str, object]:
     """A node's attributes as Python values."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def write_form(model_path: Path, backend: str, rewrites: Sequence[Callable[[GraphEditor], None]]) -> Path | None:
+    """Rewrites a canonical `model.onnx` and writes `model.BACKEND.onnx` beside it, on the same weights; None where
+    nothing changes.
+
+    Raises:
+        ExportError: a node has a form that a rewrite does not know.
+    """
+    model = onnx.load(model_path, load_external_data=False)
+    before = model.SerializeToString(deterministic=True)
+    editor = GraphEditor(model)
+    for rewrite in rewrites:
+        rewrite(editor)
+    if model.SerializeToString(deterministic=True) == before:
+        return None
+    path = model_path.with_name(f"model.{backend}.onnx")
+    onnx.save(model, path)
+    return path

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from export.lowering.attention import fuse_attention
-from export.lowering.editor import GraphEditor
+from export.lowering.editor import write_form
 from export.lowering.group_norm import split_group_norm
 from export.lowering.upsample import split_upsampling
 from export.lowering.widen import widen
@@ -26,13 +24,4 @@ def lower(model_path: Path) -> Path | None:
     Raises:
         ExportError: an Attention node has a form that is not known here.
     """
-    model = onnx.load(model_path, load_external_data=False)
-    before = model.SerializeToString(deterministic=True)
-    editor = GraphEditor(model)
-    for rewrite in REWRITES:
-        rewrite(editor)
-    if model.SerializeToString(deterministic=True) == before:
-        return None
-    path = model_path.with_name(LOWERED)
-    onnx.save(model, path)
-    return path
+    return write_form(model_path, BACKEND, REWRITES)

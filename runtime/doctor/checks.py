@@ -28,11 +28,11 @@ def examine(asked: Asked) -> tuple[list[Finding], Answer]:
     with Probes() as probes:
         for probe in (("driver",), ("native",), ("onnxruntime",), verdict_probe(asked), *TENSORRT_PROBES):
             probes.start(*probe)
-        found = [finding for name, check in CHECKS.items() for finding in findings(name, check, asked, probes)]
+        found = [finding for name, check in CHECKS.items() for finding in run_check(name, check, asked, probes)]
         return found, probes.answer(*verdict_probe(asked))
 
 
-def findings(name: str, check: Check, asked: Asked, probes: Probes) -> list[Finding]:
+def run_check(name: str, check: Check, asked: Asked, probes: Probes) -> list[Finding]:
     """A check's findings up to where it fails, if it does."""
     found = []
     try:

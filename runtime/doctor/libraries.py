@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import runtime
@@ -34,16 +34,17 @@ _CUDA_WORDS = re.compile(r"lib(cublas|cudart|cufft|curand|cudnn|nvrtc|nvJitLink)
 _REASONS = (
     r"[Ff]ailed to load library .*? with error: (.+)",
     r"(CUDA failure \d+: [^;]+)",
+    r"did not load: ([^;]+);",
     r"(Require .+?)\. Please",
 )
-"""Where ONNX Runtime says why a provider did not load, the most telling first."""
+"""Where ONNX Runtime or our own error says why a provider did not load, the most telling first."""
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def package(_asked: Asked, probes: Probes) -> Iterator[Finding]:
     """Ours: its version, and the compiled module."""
     folder = str(Path(runtime.__file__).parent)
-    installed = version("dossr-deploy")
+    installed = _version("dossr-deploy")
     yield Finding(
         key="package",
         mark=Mark.OK,
@@ -68,7 +69,7 @@ def native_finding(answer: Answer, installed: str | None) -> Finding:
     remedies = []
     mark = Mark.OK
     if "cuda" in facts:
-        words += f", CUDA {'.'.join(map(str, facts['cuda']))} for {', '.join(facts['architectures'])}"
+        words += f", CUDA {'.'.join(map(str, facts['cuda']))} linked in, for {', '.join(facts['architectures'])}"
     else:
         words += ", without CUDA"
         remedies.append(Remedy(aim="our CUDA kernels", command=f"{_BUILD}, with nvcc 13 on the PATH)"))
@@ -91,7 +92,7 @@ def native_finding(answer: Answer, installed: str | None) -> Finding:
 def onnxruntime(_asked: Asked, probes: Probes) -> Iterator[Finding]:
     """The package, and of each provider that the runtime knows whether it opens a graph."""
     answer = probes.answer("onnxruntime")
-    packages = {name: found for name in _ORT_PACKAGES if (found := version(name))}
+    packages = {name: found for name in _ORT_PACKAGES if (found := _version(name))}
     if "providers" not in answer.facts:
         yield Finding(
             key="onnxruntime",
@@ -110,10 +111,9 @@ def onnxruntime(_asked: Asked, probes: Probes) -> Iterator[Finding]:
         words += "; these packages overwrite each other's files"
         kept = next(name for name in packages if name != "onnxruntime")
         install = _GPU if kept == "onnxruntime-gpu" else f"pip install {kept}"
-        remedies = (Remedy(aim="one ONNX Runtime", command=f"pip uninstall -y {' '.join(packages)}; {install}"),)
+        remedies = (Remedy(aim="one ONNX Runtime", command=replacing(packages, install)),)
     elif "cuda" not in compiled_in:
-        command = f"pip uninstall -y {' '.join(packages)}; {_GPU}"
-        remedies = (Remedy(aim="CUDA in ONNX Runtime", command=command),)
+        remedies = (Remedy(aim="CUDA in ONNX Runtime", command=replacing(packages, _GPU)),)
     yield Finding(
         key="onnxruntime",
         mark=Mark.WARNING if len(packages) > 1 else Mark.OK,
@@ -127,9 +127,15 @@ def onnxruntime(_asked: Asked, probes: Probes) -> Iterator[Finding]:
         yield provider_finding(device, probes.answer("provider", device))
 
 
+def replacing(packages: Iterable[str], install: str) -> str:
+    """The command after one that removes these packages."""
+    names = " ".join(packages)
+    return f"pip uninstall -y {names}; {install}" if names else install
+
+
 def provider_finding(device: str, answer: Answer) -> Finding:
     """Whether a provider that is compiled in opens a graph, and what ONNX Runtime says where not."""
-    reason = "" if "opened" in answer.facts else reason_of(answer)
+    reason = reason_of(answer) if answer.message else ""
     remedies: tuple[Remedy, ...] = ()
     if device == "cuda" and _CUDA_WORDS.search(reason):
         remedies = (Remedy(aim="CUDA's libraries and cuDNN", command=_GPU),)
@@ -149,8 +155,8 @@ def reason_of(answer: Answer) -> str:
     for pattern in _REASONS:
         if found := re.search(pattern, words):
             return " ".join(found[1].split())
-    logged = [line.partition("] ")[2] or line for line in log.splitlines() if line.strip()]
-    return " ".join((logged[-1] if logged and not answer.error else answer.message).split())
+    what = answer.message.rpartition("; ")[0] if answer.error == "EngineUnavailableError" else ""
+    return what or answer.message  # our errors end with what to do
 
 
 def tensorrt(_asked: Asked, probes: Probes) -> Iterator[Finding]:
@@ -176,7 +182,7 @@ def tensorrt_finding(module: str, name: str, answer: Answer) -> Finding:
     return Finding(key=module, mark=mark, text=text, facts=facts)
 
 
-def version(distribution: str) -> str | None:
+def _version(distribution: str) -> str | None:
     """Of an installed package."""
     try:
         return importlib.metadata.version(distribution)

@@ -133,24 +133,29 @@ def verdict_finding(asked: Asked, answer: Answer, ort: Answer, driver: Answer) -
     if answer.message:
         text = f"{answer.error}: {answer.message}" if answer.error else f"the runtime {answer.message}"
         return Finding(key="run", mark=Mark.WARNING, text=f"nothing runs: {text}", facts=facts | {"error": text})
-    prepared, opened = facts["prepared"], facts["opened"] or facts["prepared"]
+    opened = facts["opened"] or facts["prepared"]
     why = ["the fastest engine of this version" if asked.engine == "auto" else f"--engine {asked.engine}"]
-    mark = Mark.OK
-    if asked.device != "auto":
-        why.append(f"--device {asked.device}")
-    elif opened != prepared:
-        why.append(f"{prepared.rpartition(', ')[2]} was chosen first, and does not load")
-        mark = Mark.WARNING
-    elif PROVIDERS["cuda"] in ort.facts.get("providers", ()):
-        why.append("CUDA loads")
-    elif driver.facts.get("gpus"):
-        why.append("there is a GPU, but this ONNX Runtime has no CUDA")
-        mark = Mark.WARNING
-    else:
-        why.append("this ONNX Runtime has no CUDA")
+    mark, reason = _device_reason(asked.device, facts["prepared"], opened, ort, driver)
+    why.append(reason)
     return Finding(
         key="run",
         mark=mark,
         text=f"{opened}, bundle {asked.bundle.resolve().name} ({'; '.join(why)})",
         facts=facts | {"error": None, "why": why},
     )
+
+
+def _device_reason(asked: str, prepared: str, opened: str, ort: Answer, driver: Answer) -> tuple[Mark, str]:
+    """Why the graph was opened on that device, and whether that is as good as it could be."""
+    cuda = PROVIDERS["cuda"]
+    if asked != "auto":
+        return Mark.OK, f"--device {asked}"
+    if not opened.startswith(prepared):
+        return Mark.WARNING, f"{prepared.rpartition(', ')[2]} was chosen first, and does not load"
+    if cuda in opened:
+        return Mark.OK, "there is a GPU, and CUDA loads"
+    if not driver.facts.get("gpus"):
+        return Mark.OK, "no NVIDIA GPU was found"
+    if cuda in ort.facts.get("providers", ()):
+        return Mark.WARNING, "there is a GPU, but ONNX Runtime's CUDA does not load"
+    return Mark.WARNING, "there is a GPU, but this ONNX Runtime has no CUDA"

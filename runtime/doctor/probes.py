@@ -89,8 +89,10 @@ def _open(tell: Tell, backend: Any, device: str) -> None:
     from engines.identity import IDENTITY_GRAPH, identity_bundle
 
     with tempfile.TemporaryDirectory(prefix="dossr-doctor-") as folder:
-        settings = EngineSettings(device=device)
-        tell({"opened": backend.open(identity_bundle(Path(folder)), IDENTITY_GRAPH.name, settings).description})
+        bundle = identity_bundle(Path(folder))
+        runner = backend.open(bundle, IDENTITY_GRAPH.name, EngineSettings(device=device))
+        tell({"opened": runner.description})
+        runner.close()
 
 
 def _libraries(part: str) -> list[str]:

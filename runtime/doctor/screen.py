@@ -27,7 +27,9 @@ def lines(findings: Sequence[Finding], encoding: str, *, bold: bool = False) -> 
     found = []
     for finding in findings:
         head = f"{marks[finding.mark]} {finding.key:{label}}  "
-        text = textwrap.wrap(finding.text, WIDTH - len(head), break_on_hyphens=False) or [""]
+        width = WIDTH - len(head)
+        words = "".join(c if c.isprintable() else " " for c in finding.text)  # a manifest may hold a terminal's codes
+        text = textwrap.wrap(words, width, break_on_hyphens=False, break_long_words=False) or [""]
         found += _bold(
             [f"{head}{text[0]}", *(" " * len(head) + line for line in text[1:])],
             bold and (finding.key == "run" or finding.mark is Mark.WARNING),

@@ -19,7 +19,7 @@ from runtime.images.picture import DAMAGED, MAX_PIXELS, Picture, check_size
 from runtime.images.planes import flat, plane_from_bytes
 from runtime.images.profiles import check_profile
 from runtime.images.vips import INSTALL, DeepPixels, has_pyvips, read_deep
-from runtime.kernels import tensor_from
+from runtime.kernels import CudaError, host_copy
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NO_PIXELS = ("EPS", "WMF")
@@ -173,8 +173,8 @@ def _from_deep(deep: DeepPixels, where: str, exif: bytes, notice: str | None) ->
 
 def _from_buffer(source: object) -> Picture:
     try:
-        tensor = tensor_from(source)
-    except (TypeError, ValueError, BufferError) as error:
+        tensor = host_copy(source)
+    except (TypeError, ValueError, BufferError, CudaError) as error:
         raise ImageError(
             f"cannot read a {type(source).__name__} as an image ({error}); pass a path, bytes, a PIL image or a uint8 "
             "or uint16 [h, w, 3] buffer"

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "image_math.h"
 #include "parallel.h"
 
 namespace dossr {
@@ -65,7 +66,7 @@ void adain_fix(float* content, const float* style, std::int64_t planes, std::int
         const float to_mean = static_cast<float>(to.mean);
         const float gain = static_cast<float>(to.std / from.std);
         parallel_for(size, kParallelGrain, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t i = begin; i < end; ++i) image[i] = (image[i] - from_mean) * gain + to_mean;
+            for (std::int64_t i = begin; i < end; ++i) image[i] = matched(image[i], from_mean, gain, to_mean);
         });
     }
 }

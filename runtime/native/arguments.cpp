@@ -58,6 +58,26 @@ void require_apart(const Named& written, const char* name, const ForeignArray& o
     }
 }
 
+void require_host(std::initializer_list<Named> tensors) {
+    for (const Named& given : tensors) {
+        if (!given.tensor.device().on_cuda()) continue;
+        throw nb::type_error((std::string(given.name) + ": expected a tensor of the CPU, got " +
+                              given.tensor.describe() + "; call the function of _native.cuda, or Stream.copy it first")
+                                 .c_str());
+    }
+}
+
+void require_device(int device, std::initializer_list<Named> tensors) {
+    for (const Named& given : tensors) {
+        const Device& place = given.tensor.device();
+        if (place.on_cuda() && place.index == device) continue;
+        throw nb::type_error((std::string(given.name) + ": expected a tensor on " +
+                              Device{Device::Kind::cuda, device}.name() + ", as the stream is, got " +
+                              given.tensor.describe() + (place.on_cuda() ? "" : " on cpu"))
+                                 .c_str());
+    }
+}
+
 std::int64_t integer(const char* name, nb::handle value, std::int64_t low, std::int64_t high) {
     const nb::object number = index_of(name, value);
     int overflow = 0;

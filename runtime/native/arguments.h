@@ -33,6 +33,12 @@ struct Named {
 void require_apart(const Named& written, std::initializer_list<Named> others);
 void require_apart(const Named& written, const char* name, const ForeignArray& other);
 
+// Throws nb::type_error for a tensor that a CPU cannot read.
+void require_host(std::initializer_list<Named> tensors);
+
+// Throws nb::type_error for a tensor that is not in the memory of that GPU.
+void require_device(int device, std::initializer_list<Named> tensors);
+
 // An integer within [low, high]; throws nb::type_error for what is no integer, nb::value_error out of range.
 std::int64_t integer(const char* name, nanobind::handle value, std::int64_t low, std::int64_t high);
 

@@ -36,6 +36,7 @@ nb::tuple philox_words(nb::handle counter, nb::handle key) {
 }
 
 void fill_philox(const Tensor& out, nb::handle seed, nb::handle draw, nb::handle y0, nb::handle x0) {
+    require_host({{"out", out}});
     require_dtype("out", out, Dtype::float32);
     require_rank("out", out, 4, "[B, C, H, W]");
     const Shape& shape = out.shape();
@@ -50,6 +51,7 @@ void fill_philox(const Tensor& out, nb::handle seed, nb::handle draw, nb::handle
 }
 
 void fill_torch(TorchCpuGenerator& generator, const Tensor& out) {
+    require_host({{"out", out}});
     require_dtype("out", out, Dtype::float32);
     nb::gil_scoped_release released;
     generator.normal(out.as<float>(), out.size());

@@ -11,6 +11,8 @@ namespace {
 
 float start_latent(const Tensor& x, const Tensor& x0_hat, const Tensor& mean, const Tensor& std,
                    const Tensor& noise_posterior, const Tensor& noise_start, double c_hat, double c_z) {
+    require_host({{"x", x}, {"x0_hat", x0_hat}, {"latent_mean", mean}, {"latent_std", std},
+                  {"noise_posterior", noise_posterior}, {"noise_start", noise_start}});
     require_dtype("x", x, Dtype::float32);
     require_float32("x0_hat", x0_hat, x.shape());
     require_float32("latent_mean", mean, x.shape());
@@ -38,6 +40,7 @@ float step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::hand
                                std::to_string(weights.size()) + " and " + std::to_string(ring.size()) + " predictions")
                                   .c_str());
     }
+    require_host({{"x", x}, {"output", output}, {"x0_hat", x0_hat}});
     require_dtype("x", x, Dtype::float32);
     require_float32("output", output, x.shape());
     require_float32("x0_hat", x0_hat, x.shape());
@@ -49,6 +52,7 @@ float step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::hand
         const std::string place = "[" + std::to_string(i) + "]";
         const std::string name = "predictions" + place, weight = "c_p" + place;
         const Tensor& prediction = tensor_in(name.c_str(), ring[i]);
+        require_host({{name.c_str(), prediction}});
         require_float32(name.c_str(), prediction, x.shape());
         require_apart({"x", x}, {{name.c_str(), prediction}});
         if (i > 0) require_apart({"predictions[0]", newest}, {{name.c_str(), prediction}});
@@ -59,6 +63,7 @@ float step(const Tensor& x, const Tensor& output, const Tensor& x0_hat, nb::hand
     require_apart({"predictions[0]", newest}, {{"output", output}, {"x0_hat", x0_hat}});
     if (c_z != 0.0) {
         if (noise == nullptr) throw nb::value_error("noise: expected a Tensor because c_z is not 0, got None");
+        require_host({{"noise", *noise}});
         require_float32("noise", *noise, x.shape());
         require_apart({"x", x}, {{"noise", *noise}});
         require_apart({"predictions[0]", newest}, {{"noise", *noise}});

@@ -7,6 +7,7 @@
 namespace dossr::dlpack {
 
 constexpr std::int32_t kCpu = 1;
+constexpr std::int32_t kCuda = 2;
 constexpr std::int32_t kCudaHost = 3;  // pinned: a CPU reads it like its own
 
 constexpr std::uint64_t kReadOnly = 1;

@@ -4,18 +4,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "dlpack.h"
-
 namespace nb = nanobind;
 
 namespace dossr {
 namespace {
-
-constexpr std::int32_t kMaxForeignRank = 64;  // as of the buffer protocol
-
-[[noreturn]] void refuse_dtype(const char* name, const std::string& given) {
-    throw nb::type_error((std::string(name) + ": dtype must be one of " + dtype_names() + ", got " + given).c_str());
-}
 
 // The dtype of a struct-module format with its item size, or null. Big-endian is refused by being unknown.
 const DtypeInfo* dtype_of_format(const char* format, Py_ssize_t item_size) {
@@ -51,13 +43,6 @@ void copy_axis(std::uint8_t*& out, const std::uint8_t* in, const std::int64_t* s
     }
 }
 
-template <typename Managed>
-std::shared_ptr<void> owned(Managed* managed) {
-    return std::shared_ptr<Managed>(managed, [](Managed* owned) {
-        if (owned->deleter != nullptr) owned->deleter(owned);
-    });
-}
-
 }  // namespace
 
 std::string class_name(nb::handle object) { return text_of(nb::str(object.type().attr("__name__"))); }
@@ -74,12 +59,24 @@ ForeignArray::ForeignArray(nb::handle object, const char* name) {
     if (PyObject_CheckBuffer(object.ptr())) {
         read_buffer(object, name);
     } else if (nb::hasattr(object, "__dlpack__") && nb::hasattr(object, "__dlpack_device__")) {
-        read_dlpack(object, name);
+        read_dlpack(object, name, nullptr);
     } else {
         throw nb::type_error((std::string(name) + ": expected an object with the buffer protocol or DLPack, got " +
                               class_name(object))
                                  .c_str());
     }
+}
+
+[[noreturn]] void refuse_foreign_dtype(const char* name, const std::string& given) {
+    throw nb::type_error((std::string(name) + ": dtype must be one of " + dtype_names() + ", got " + given).c_str());
+}
+
+ForeignArray::ForeignArray(nb::handle object, const char* name, const CudaConsumer& consumer) {
+    if (!nb::hasattr(object, "__dlpack__") || !nb::hasattr(object, "__dlpack_device__")) {
+        throw nb::type_error(
+            (std::string(name) + ": expected an object with DLPack, got " + class_name(object)).c_str());
+    }
+    read_dlpack(object, name, &consumer);
 }
 
 void ForeignArray::read_buffer(nb::handle object, const char* name) {
@@ -92,7 +89,7 @@ void ForeignArray::read_buffer(nb::handle object, const char* name) {
     });
     const DtypeInfo* found = dtype_of_format(held->format, held->itemsize);
     if (found == nullptr) {
-        refuse_dtype(name, "buffer format '" + std::string(held->format ? held->format : "B") + "' of " +
+        refuse_foreign_dtype(name, "buffer format '" + std::string(held->format ? held->format : "B") + "' of " +
                                std::to_string(held->itemsize) + " bytes");
     }
     dtype_ = found->dtype;
@@ -115,77 +112,6 @@ void ForeignArray::read_buffer(nb::handle object, const char* name) {
         }
     }
     data_ = static_cast<const std::uint8_t*>(held->buf);
-}
-
-void ForeignArray::read_dlpack(nb::handle object, const char* name) {
-    const nb::object device = object.attr("__dlpack_device__")();
-    std::int64_t type = 0;
-    if (!nb::isinstance<nb::tuple>(device) || nb::len(device) != 2 || !nb::try_cast(device[0], type)) {
-        throw nb::type_error((std::string(name) + ": __dlpack_device__() must return two integers").c_str());
-    }
-    if (type != dlpack::kCpu && type != dlpack::kCudaHost) {
-        throw nb::buffer_error((std::string(name) + ": expected memory of the CPU, got DLPack device type " +
-                                std::to_string(type) + "; copy the array to the CPU first")
-                                   .c_str());
-    }
-    nb::object capsule;
-    try {
-        capsule = object.attr("__dlpack__")(nb::arg("max_version") = nb::make_tuple(1, 0));
-    } catch (nb::python_error& error) {
-        // Producers from before DLPack 1.0 do not know the argument.
-        if (!error.matches(PyExc_TypeError)) throw;
-        capsule = object.attr("__dlpack__")();
-    }
-    dlpack::Array* array = nullptr;
-    if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
-        auto* managed = static_cast<dlpack::ManagedVersioned*>(
-            PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
-        PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
-        owner_ = owned(managed);
-        if (managed->version.major != 1) {
-            throw nb::buffer_error((std::string(name) + ": DLPack major version must be 1, got " +
-                                    std::to_string(managed->version.major))
-                                       .c_str());
-        }
-        array = &managed->array;
-    } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
-        auto* managed = static_cast<dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
-        PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-        owner_ = owned(managed);
-        array = &managed->array;
-    } else {
-        throw nb::buffer_error((std::string(name) + ": __dlpack__() returned no fresh DLPack capsule").c_str());
-    }
-    const DtypeInfo* found = nullptr;
-    for (const Dtype dtype : {Dtype::float32, Dtype::uint8, Dtype::float16, Dtype::int64, Dtype::float64,
-                              Dtype::uint16}) {
-        const DtypeInfo& entry = info(dtype);
-        if (array->dtype.code == entry.dlpack_code && array->dtype.bits == 8 * entry.size && array->dtype.lanes == 1) {
-            found = &entry;
-        }
-    }
-    if (found == nullptr) {
-        refuse_dtype(name, "DLPack type code " + std::to_string(array->dtype.code) + " with " +
-                               std::to_string(array->dtype.bits) + " bits and " +
-                               std::to_string(array->dtype.lanes) + " lanes");
-    }
-    dtype_ = found->dtype;
-    if (array->ndim < 0 || array->ndim > kMaxForeignRank || (array->ndim > 0 && array->shape == nullptr)) {
-        throw nb::buffer_error((std::string(name) + ": the DLPack array has no valid shape").c_str());
-    }
-    if (array->ndim > 0) shape_.assign(array->shape, array->shape + array->ndim);
-    for (const std::int64_t side : shape_) {
-        if (side < 0) throw nb::buffer_error((std::string(name) + ": the DLPack array has a negative side").c_str());
-    }
-    if (array->strides != nullptr) {
-        for (int i = 0; i < array->ndim; ++i) byte_strides_.push_back(array->strides[i] * found->size);
-    } else {
-        contiguous_strides();
-    }
-    data_ = static_cast<const std::uint8_t*>(array->data) + array->byte_offset;
-    if (array->data == nullptr && !empty()) {
-        throw nb::buffer_error((std::string(name) + ": the DLPack array has no memory").c_str());
-    }
 }
 
 void ForeignArray::contiguous_strides() {

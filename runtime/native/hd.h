@@ -16,9 +16,10 @@
 #define DOSSR_HD inline
 #endif
 
-#if defined(__CUDACC__)
+// nvcc's own pass over the host's code knows neither pragma.
+#if defined(__CUDA_ARCH__)
 #define DOSSR_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define DOSSR_UNROLL _Pragma("GCC unroll 16")
 #else
 #define DOSSR_UNROLL

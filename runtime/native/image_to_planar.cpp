@@ -9,14 +9,6 @@
 namespace dossr {
 namespace {
 
-// Where index i >= 0 lands when [0, size) is reflected about its ends, without repeating them, as often as needed.
-std::int64_t reflected(std::int64_t i, std::int64_t size) {
-    if (size == 1) return 0;
-    const std::int64_t period = 2 * (size - 1);
-    const std::int64_t phase = i % period;
-    return phase < size ? phase : period - phase;
-}
-
 template <typename Sample>
 float fraction_at(const std::uint8_t* place) {
     Sample value;

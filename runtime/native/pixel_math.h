@@ -17,6 +17,14 @@ DOSSR_HD float fraction_of(Sample value) {
     return div_rn(static_cast<float>(value), kWhite<Sample>);
 }
 
+// The same for every sample, without the slow path of a division: the product with the reciprocal, and what it is off by.
+template <typename Sample>
+DOSSR_HD float fraction_by_reciprocal(Sample value) {
+    constexpr float reciprocal = 1.0f / kWhite<Sample>;
+    const float sample = static_cast<float>(value), product = mul_rn(sample, reciprocal);
+    return fma_rn(fma_rn(-product, kWhite<Sample>, sample), reciprocal, product);
+}
+
 // In [0, 1]; what is not finite becomes 0.
 DOSSR_HD float clamped(float value) {
     if (not_finite(value)) return 0.0f;
@@ -34,6 +42,15 @@ DOSSR_HD Sample quantised(float value) {
 // Rec. 601 luma. Of three equal values in [0, 1] it is that value to 1e-7, a 150th of a 16-bit step.
 DOSSR_HD float luma(float red, float green, float blue) {
     return fma_rn(0.114f, blue, fma_rn(0.587f, green, mul_rn(0.299f, red)));
+}
+
+// Where index i >= 0 lands when [0, size) is reflected about its ends, without repeating them, as often as needed.
+DOSSR_HD std::int64_t reflected(std::int64_t i, std::int64_t size) {
+    if (i < size) return i;
+    if (size == 1) return 0;
+    const std::int64_t period = 2 * (size - 1);
+    const std::int64_t phase = i % period;
+    return phase < size ? phase : period - phase;
 }
 
 // Between depths, to the nearest: 255 and 65535 are both white.

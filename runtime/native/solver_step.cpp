@@ -17,9 +17,8 @@ DOSSR_INLINE std::int32_t step_loop(float* __restrict x, float* __restrict newes
     std::int32_t largest = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         const float p = predict(w, x[i], output[i], x0_hat[i]);
-        float next = fma_rn(u.predictions[0], p, fma_rn(u.x0_hat, x0_hat[i], mul_rn(u.x, x[i])));
-        if (order > 1) next = fma_rn(u.predictions[1], previous[i], next);
-        if (order > 2) next = fma_rn(u.predictions[2], before[i], next);
+        float next = updated<order>(u, x[i], x0_hat[i], p, order > 1 ? previous[i] : 0.0f,
+                                    order > 2 ? before[i] : 0.0f);
         if (noisy) next = fma_rn(u.noise, noise[i], next);
         newest[i] = p;
         x[i] = next;

@@ -2,6 +2,7 @@
 
 #include "largest.h"
 #include "parallel.h"
+#include "sampler_math.h"
 #include "simd.h"
 
 namespace dossr {
@@ -23,8 +24,8 @@ DOSSR_INLINE std::int32_t start_range(const Arrays& arrays, std::int64_t begin, 
     const float c_hat = arrays.c_hat, c_z = arrays.c_z;
     std::int32_t largest = 0;
     for (std::int64_t i = begin; i < end; ++i) {
-        const float sample = fma_rn(std[i], noise_posterior[i], mean[i]);
-        const float latent = fma_rn(c_z, noise_start[i], mul_rn(c_hat, sample));
+        const float sample = posterior_sample(mean[i], std[i], noise_posterior[i]);
+        const float latent = first_latent(c_hat, sample, c_z, noise_start[i]);
         x0_hat[i] = sample;
         x[i] = latent;
         largest = larger(largest, larger(magnitude(sample), magnitude(latent)));

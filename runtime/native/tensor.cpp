@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "device_memory.h"
+
 namespace dossr {
 namespace {
 
@@ -90,7 +92,23 @@ std::string describe(const std::string& dtype, const Shape& shape) {
     return text + "]";
 }
 
-Tensor::Tensor(Shape shape, Dtype dtype) : shape_(std::move(shape)), dtype_(dtype) {
+Tensor::Tensor(Shape shape, Dtype dtype, Device device) {
+    lay_out(std::move(shape), dtype, device);
+    data_ = device.kind == Device::Kind::host ? zeroed(nbytes(), describe())
+                                              : zeroed_for_cuda(nbytes(), device, dossr::describe(info(dtype).name, shape_));
+}
+
+Tensor Tensor::of(std::shared_ptr<void> memory, Shape shape, Dtype dtype, Device device) {
+    Tensor tensor;
+    tensor.lay_out(std::move(shape), dtype, device);
+    tensor.data_ = std::move(memory);
+    return tensor;
+}
+
+void Tensor::lay_out(Shape shape, Dtype dtype, Device device) {
+    shape_ = std::move(shape);
+    dtype_ = dtype;
+    device_ = device;
     if (shape_.size() > kMaxRank) {
         throw std::invalid_argument("shape: at most " + std::to_string(kMaxRank) + " sides, got " +
                                     std::to_string(shape_.size()));
@@ -104,7 +122,10 @@ Tensor::Tensor(Shape shape, Dtype dtype) : shape_(std::move(shape)), dtype_(dtyp
     }
     const bool empty = std::find(shape_.begin(), shape_.end(), 0) != shape_.end();
     size_ = empty ? 0 : most / info(dtype_).size;
-    data_ = zeroed(nbytes(), describe());
+}
+
+std::string Tensor::describe() const {
+    return dossr::describe(info(dtype_).name, shape_) + (device_.on_cuda() ? " on " + device_.name() : "");
 }
 
 void Tensor::fill(double value) {
@@ -130,6 +151,7 @@ Tensor Tensor::slice(std::int64_t index) const {
     item.shape_.assign(shape_.begin() + 1, shape_.end());
     item.strides_.assign(strides_.begin() + 1, strides_.end());
     item.dtype_ = dtype_;
+    item.device_ = device_;
     item.size_ = size_ / count;
     item.data_ = std::shared_ptr<void>(data_, as<char>() + at * item.nbytes());
     return item;

@@ -1,4 +1,5 @@
-// Host memory with a shape and a dtype: what kernels read and write, and what engines get raw pointers of.
+// Memory with a shape and a dtype, on the host or on a GPU: what kernels read and write, and what engines get raw
+// pointers of.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,8 @@
 #include <new>
 #include <string>
 #include <vector>
+
+#include "device.h"
 
 namespace dossr {
 
@@ -45,16 +48,20 @@ private:
     std::string text_;
 };
 
-// C-contiguous elements in 64-byte-aligned memory, zeroed at birth. Shape, dtype and address never change; the memory
-// lives as long as any Tensor, buffer view or DLPack capsule of it.
+// C-contiguous elements in 64-byte-aligned memory, zeroed at birth. Shape, dtype, device and address never change; the
+// memory lives as long as any Tensor, buffer view or DLPack capsule of it.
 class Tensor {
 public:
-    // Throws std::invalid_argument for a negative side or more than kMaxRank sides, OutOfMemory.
-    Tensor(Shape shape, Dtype dtype);
+    // Throws std::invalid_argument for a negative side or more than kMaxRank sides, OutOfMemory, CudaError.
+    Tensor(Shape shape, Dtype dtype, Device device = {});
+
+    // Memory of somebody else, C-contiguous, neither zeroed nor aligned by us; `memory` keeps it alive. Errors as above.
+    static Tensor of(std::shared_ptr<void> memory, Shape shape, Dtype dtype, Device device);
 
     const Shape& shape() const noexcept { return shape_; }
     const std::vector<std::int64_t>& strides() const noexcept { return strides_; }  // in elements
     Dtype dtype() const noexcept { return dtype_; }
+    const Device& device() const noexcept { return device_; }
     std::int64_t size() const noexcept { return size_; }
     std::int64_t nbytes() const noexcept { return size_ * info(dtype_).size; }
     void* data() const noexcept { return data_.get(); }
@@ -64,20 +71,23 @@ public:
         return static_cast<T*>(data_.get());
     }
 
-    // Sets every element; throws std::invalid_argument when an integer dtype cannot hold the value.
+    // Sets every element in host memory; throws std::invalid_argument when an integer dtype cannot hold the value.
     void fill(double value);
 
     // The index-th item of the leading axis (negative: from the end), sharing memory. Throws std::out_of_range, and
     // std::invalid_argument for a tensor without axes.
     Tensor slice(std::int64_t index) const;
 
-    std::string describe() const { return dossr::describe(info(dtype_).name, shape_); }
+    // "float32 [1, 3, 8, 8]", on a GPU with "on cuda:0".
+    std::string describe() const;
 
 private:
     Tensor() = default;
+    void lay_out(Shape shape, Dtype dtype, Device device);
     Shape shape_;
     std::vector<std::int64_t> strides_;
     Dtype dtype_ = Dtype::float32;
+    Device device_;
     std::int64_t size_ = 0;
     std::shared_ptr<void> data_;
 };

@@ -1,7 +1,5 @@
 #include "tensor_export.h"
 
-#include "dlpack.h"
-
 namespace nb = nanobind;
 
 namespace dossr {
@@ -17,6 +15,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
         return -1;
     }
     const Tensor& tensor = *nb::inst_ptr<Tensor>(self);
+    if (tensor.device().on_cuda()) {
+        PyErr_SetString(PyExc_BufferError, not_on_host(tensor).c_str());
+        return -1;
+    }
     const DtypeInfo& dtype = info(tensor.dtype());
     auto* strides = new (std::nothrow) ByteStrides;
     if (strides == nullptr) {
@@ -49,7 +51,7 @@ struct Export {
     explicit Export(const Tensor& tensor) : held(tensor), shape(tensor.shape()), strides(tensor.strides()) {
         const DtypeInfo& dtype = info(tensor.dtype());
         managed.array = {held.data(),
-                         {dlpack::kCpu, 0},
+                         dlpack_device(tensor),
                          static_cast<std::int32_t>(shape.size()),
                          {dtype.dlpack_code, static_cast<std::uint8_t>(8 * dtype.size), 1},
                          shape.data(),
@@ -80,6 +82,15 @@ nb::object capsule_of(void* managed, const char* name, PyCapsule_Destructor dest
 }
 
 }  // namespace
+
+std::string not_on_host(const Tensor& tensor) {
+    return "a CPU cannot read or write " + tensor.describe() + "; copy it to a tensor of the CPU with Stream.copy";
+}
+
+dlpack::Device dlpack_device(const Tensor& tensor) noexcept {
+    if (tensor.device().on_cuda()) return {dlpack::kCuda, tensor.device().index};
+    return {dlpack::kCpu, 0};
+}
 
 PyType_Slot tensor_buffer_slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <memory>
 
+#include "image_math.h"
 #include "parallel.h"
 
 namespace dossr {
 namespace {
 
 constexpr int kLevels = 5;
-
-// (1, 2, 1) / 4: halves and quarters are exact, so only the two sums round.
-inline float binomial(float before, float at, float after) { return 0.25f * (before + after) + 0.5f * at; }
 
 // One row of a level: down the three rows into `column`, then along it into `out`.
 void blur_row(float* __restrict out, float* __restrict column, const float* above, const float* at, const float* below,

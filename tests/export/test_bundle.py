@@ -48,11 +48,11 @@ def test_bundle(request, fixture):
     assert manifest.checkpoint["file"] == "model.ckpt"
     assert len(manifest.checkpoint["sha256"]) == 64
     for entry in manifest.graphs.values():
-        assert set(entry.verification) == {"canonical", "onnxruntime-cpu"}
+        assert set(entry.verification) == {"canonical", "onnxruntime-cpu", "onnxruntime-cuda"}
         for figures in entry.verification.values():
             assert figures["deviation"] <= (1e-4 if manifest.precision is Precision.FP32 else 2e-2)
             assert figures["cosine"] >= 0.9999
-    assert all(set(entry.lowered) == {"onnxruntime-cpu"} for entry in manifest.graphs.values())
+    assert all(set(entry.lowered) == {"onnxruntime-cpu", "onnxruntime-cuda"} for entry in manifest.graphs.values())
     assert set(manifest.files) == {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -86,6 +86,19 @@ def test_onnx_files(request, fixture):
     lowered = operators["denoise", "model.onnxruntime-cpu.onnx"]
     assert {"MultiHeadAttention", "InstanceNormalization", "DepthToSpace"} <= lowered
     assert not {"Attention", "GroupNormalization", "Resize"} & lowered
+    lowered = operators["denoise", "model.onnxruntime-cuda.onnx"]
+    assert {"MultiHeadAttention", "GroupNorm"} <= lowered
+    assert "Attention" not in lowered
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_one_device(tmp_path, device):
+    """Any machine writes the form for either."""
+    done = command_line(
+        *OPTIONS, "--engine", "onnxruntime", "--device", device, "--quiet", "--out", tmp_path / "bundle"
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in models(tmp_path / "bundle")} == {"model.onnx", f"model.onnxruntime-{device}.onnx"}
 
 
 def test_prompt_is_baked(mini_bundle):
@@ -203,6 +216,7 @@ def test_what_is_not_a_bundle_stays(tmp_path):
         ),
         (["--checkpoint", "none.ckpt", "--engine", "tensorrt"], 1, "error: EngineUnavailableError: "),
         (["--precision", "fp8"], 2, "error: SettingsError: "),
+        (["--device", "tpu"], 2, "error: SettingsError: "),
         (["--engine", "magic"], 2, "error: SettingsError: "),
         (["--prediction", "noise"], 2, "error: SettingsError: "),
         (["--static", "60x64"], 2, "error: SettingsError: --static is '60x64'"),

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from engines.errors import EngineError
-from runtime.doctor.checks import CHECKS, findings
+from runtime.doctor.checks import CHECKS, run_check
 from runtime.doctor.cli import _error
 from runtime.doctor.findings import Asked, Finding, Mark, Remedy
-from runtime.doctor.libraries import native_finding, provider_finding, reason_of, tensorrt_finding
+from runtime.doctor.libraries import native_finding, provider_finding, reason_of, replacing, tensorrt_finding
 from runtime.doctor.machine import driver
 from runtime.doctor.model import verdict_finding
 from runtime.doctor.probing import Answer, Probes
@@ -48,7 +48,7 @@ def doctor(*arguments, environment=None, module="runtime.doctor"):
         encoding="utf-8",
         check=False,
         timeout=120,
-        env=os.environ | (environment or {}),
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | (environment or {}),
     )
 
 
@@ -250,6 +250,16 @@ def test_two_packages_of_onnxruntime_in_one_place(tmp_path):
     assert remedy["command"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[")
 
 
+def test_what_is_replaced_is_removed_first():
+    assert replacing({"onnxruntime": "1.32.0"}, "pip install x") == "pip uninstall -y onnxruntime; pip install x"
+    assert replacing({}, "pip install x") == "pip install x"
+
+
+def test_a_bundles_words_do_not_steer_the_terminal():
+    [line] = lines([Finding(key="bundle", mark=Mark.OK, text="forms for \x1b[2Jcpu\n")], "utf-8")
+    assert line == "✓ bundle  forms for  [2Jcpu"
+
+
 def test_a_named_bundle(tiny):
     entry = examined("--bundle", tiny, "--device", "cpu")[0]["findings"]["bundle"]
     assert entry["text"].startswith(f"{tiny}: fp32, 4 graphs, ")
@@ -298,7 +308,7 @@ def test_a_check_that_fails_is_a_line():
         raise ZeroDivisionError("by\nzero")
 
     with Probes() as probes:
-        found = findings("bad", check, Asked(bundle=REPOSITORY), probes)
+        found = run_check("bad", check, Asked(bundle=REPOSITORY), probes)
     assert [one.key for one in found] == ["good", "bad.failed"]
     assert found[1].text == "the check bad failed (ZeroDivisionError: by zero); please report this"
     assert set(CHECKS) >= {"system", "driver", "run"}
@@ -322,6 +332,11 @@ def test_the_reason_is_found_in_onnxruntimes_log():
     assert reason_of(Answer(error="EngineError", message=f"cannot open: {failure}")).startswith(
         "CUDA failure 35: CUDA dri"
     )
+    ours = (
+        "CUDAExecutionProvider of ONNX Runtime 1.31.1 did not load: libcublas.so.13: no such file; run `pip`, or use it"
+    )
+    assert reason_of(Answer(error="EngineUnavailableError", message=ours)) == "libcublas.so.13: no such file"
+    assert reason_of(Answer(error="EngineUnavailableError", message="no driver; install it")) == "no driver"
     assert reason_of(Answer(error="EngineError", message="in no known words")) == "in no known words"
     assert reason_of(Answer(message="crashes the process (SIGSEGV)")) == "crashes the process (SIGSEGV)"
 
@@ -329,7 +344,7 @@ def test_the_reason_is_found_in_onnxruntimes_log():
 def test_the_compiled_module_with_cuda():
     facts = {"version": "0.1.0", "file": "/x/_native.so", "cuda": [13, 0], "architectures": ["sm_80", "sm_90"]}
     found = native_finding(Answer(facts=facts), "0.1.0")
-    assert found.text == "compiled module 0.1.0 in _native.so, CUDA 13.0 for sm_80, sm_90"
+    assert found.text == "compiled module 0.1.0 in _native.so, CUDA 13.0 linked in, for sm_80, sm_90"
     assert (found.mark, found.remedies) == (Mark.OK, ())
     stale = native_finding(Answer(facts=facts), "0.2.0")
     assert stale.text.endswith("; the package is 0.2.0")
@@ -358,14 +373,16 @@ def test_the_verdict_says_why():
     assert fell.mark is Mark.WARNING
     assert fell.text.startswith(f"{cpu}, bundle demo (")
     assert "CUDAExecutionProvider was chosen first, and does not load" in fell.text
-    loads = verdict_finding(asked, Answer(facts=ran | {"opened": cuda}), ort, Answer())
-    assert (loads.mark, loads.facts["why"][1]) == (Mark.OK, "CUDA loads")
+    loads = verdict_finding(asked, Answer(facts=ran | {"opened": f"{cuda} on cuda:0"}), ort, Answer())
+    assert (loads.mark, loads.facts["why"][1]) == (Mark.OK, "there is a GPU, and CUDA loads")
     ran = Answer(facts={"engine": "onnxruntime", "prepared": cpu, "opened": cpu})
     plain = Answer(facts={"providers": ["CPUExecutionProvider"]})
     idle = verdict_finding(asked, ran, plain, Answer(facts={"gpus": [{}]}))
     assert (idle.mark, idle.facts["why"][1]) == (Mark.WARNING, "there is a GPU, but this ONNX Runtime has no CUDA")
     none = verdict_finding(asked, ran, plain, Answer(error="EngineUnavailableError", message="no driver"))
-    assert (none.mark, none.facts["why"][1]) == (Mark.OK, "this ONNX Runtime has no CUDA")
+    assert (none.mark, none.facts["why"][1]) == (Mark.OK, "no NVIDIA GPU was found")
+    refused = verdict_finding(asked, ran, ort, Answer(facts={"gpus": [{}]}))
+    assert refused.facts["why"][1] == "there is a GPU, but ONNX Runtime's CUDA does not load"
     compiled = verdict_finding(asked, Answer(facts={"engine": "other", "prepared": "other 1"}), plain, Answer())
     assert compiled.text.startswith("other 1, bundle demo")
 

@@ -62,7 +62,16 @@ print("whole")
 
 
 @pytest.mark.parametrize(
-    "module", ["runtime.cli", "runtime.dossr", "runtime.api", "runtime.bench.cli", "engines.ort", "engines.bundle"]
+    "module",
+    [
+        "runtime.cli",
+        "runtime.dossr",
+        "runtime.api",
+        "runtime.bench.cli",
+        "runtime.doctor.cli",
+        "engines.ort",
+        "engines.bundle",
+    ],
 )
 def test_every_part_imports_without_torch_numpy_cupy(module):
     done = run_blocked(f"import {module}; print('imported')")
@@ -73,6 +82,19 @@ def test_import_runtime_loads_nothing_heavy():
     """Pillow, the compiled module, ONNX Runtime and pyvips wait until they are used."""
     heavy = "{'PIL', 'onnxruntime', 'runtime._native', 'asyncio', 'pyvips'}"
     done = run_blocked(f"import runtime; print(sorted({heavy} & set(sys.modules)))")
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_doctor_loads_nothing_foreign_itself():
+    """Its probes do, in processes of their own."""
+    foreign = "{'onnxruntime', 'runtime._native', 'tensorrt', 'tensorrt_lean'}"
+    done = run_blocked(f"""
+import contextlib, io
+from runtime.doctor.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["--device", "cpu"])
+print(sorted({foreign} & set(sys.modules)))
+""")
     assert done.stdout == "[]\n", done.stderr
 
 

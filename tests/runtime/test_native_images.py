@@ -176,7 +176,8 @@ def test_what_is_not_finite_becomes_0(bad: float) -> None:
     ("source", "out", "error", "text"),
     [
         (pixels(3, 3), Tensor((1, 3, 2, 3)), ValueError, r"out: .*uint8 \[3, 3, 3\].*\[1, 3, 2, 3\]"),
-        (pixels(3, 3), Tensor((2, 3, 4, 4)), ValueError, r"out: expected float32 \[1, 3, H, W\]"),
+        (pixels(3, 3), Tensor((1, 4, 4, 4)), ValueError, r"out: expected float32 \[B, 3, H, W\]"),
+        (pixels(3, 3), Tensor((0, 3, 4, 4)), ValueError, "out: expected at least one picture"),
         (pixels(3, 3), Tensor((3, 4, 4)), ValueError, "out: expected the layout"),
         (pixels(3, 3), Tensor((1, 3, 4, 4), "float64"), TypeError, "out: expected dtype float32"),
         (pixels(3, 3, 2), Tensor((1, 3, 4, 4)), ValueError, "src: "),
@@ -221,3 +222,21 @@ def test_an_image_inside_its_own_output_is_refused() -> None:
 def test_planar_to_image_refuses(source: Tensor, out: Tensor, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         planar_to_image(source, out)
+
+
+def test_a_batch_is_written_and_read_one_picture_at_a_time() -> None:
+    images = [pixels(5, 7), pixels(6, 4)]
+    batch = Tensor((3, 3, 8, 8))
+    batch.fill(2)
+    for item, image in zip((0, 2), images, strict=True):
+        image_to_planar(image, batch, item)
+        np.testing.assert_array_equal(np.asarray(batch)[item], planar(image, 8, 8)[0])
+        out = Tensor(image.shape, "uint8")
+        assert planar_to_image(batch, out, item) == image.max() / np.float32(255)
+        np.testing.assert_array_equal(np.asarray(out), image)
+    assert (np.asarray(batch)[1] == 2).all()
+    for item in (3, -1):
+        with pytest.raises(ValueError, match=f"item: expected 0 to 2, got {item}"):
+            image_to_planar(images[0], batch, item)
+        with pytest.raises(ValueError, match="item"):
+            planar_to_image(batch, Tensor((1, 1, 3), "uint8"), item)

@@ -30,7 +30,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def upscaler(bundle):
-    with runtime.Upscaler(bundle, device="cpu") as upscaler:
+    with runtime.Upscaler(bundle) as upscaler:
         yield upscaler
 
 
@@ -84,7 +84,7 @@ def test_what_is_wrong_with_a_batch_is_raised_for_each_of_its_pictures(tmp_path,
     with runtime.Upscaler(bundle) as upscaler:
         stream = upscaler.stream(pictures[:2], batch=2, steps=1)
         for _ in range(2):
-            with pytest.raises(OutOfRangeError, match="^decode gave values up to"):
+            with pytest.raises(OutOfRangeError, match=r"^decode gave values up to"):
                 next(stream)
         with pytest.raises(StopIteration):
             next(stream)
