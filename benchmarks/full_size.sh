@@ -30,7 +30,7 @@ bundle() {
     local name=$1 begin=$SECONDS
     shift
     [ -f "$full/$name/manifest.json" ] && return 0
-    "$python" -m export.build --checkpoint "$full/model.ckpt" --out "$full/$name" --engine onnxruntime --device cuda --quiet "$@" || return 1
+    "$python" -m export.build --checkpoint "$full/model.ckpt" --out "$full/$name" --engine onnxruntime --quiet "$@" || return 1
     echo "bundle $name in $((SECONDS - begin)) s"
 }
 

@@ -1,4 +1,4 @@
-"""Empties a library of the machine code of other GPUs, so that it compresses to a fraction. In: a library with CUDA code.
+"""Empties a library of the code for other GPUs, so that it compresses to a fraction. In: a library with CUDA code.
 
     python benchmarks/thin_fatbin.py libonnxruntime_providers_cuda.so --architecture 90
 

@@ -45,7 +45,7 @@ def bundles(tmp_path_factory):
     """By precision and form, the demo model."""
     found = {}
     for precision in PSNR:
-        lowered = exported_bundle(DEMO, "--precision", precision, "--device", "cuda")
+        lowered = exported_bundle(DEMO, "--precision", precision)
         canonical = shutil.copytree(lowered, tmp_path_factory.mktemp(precision) / "canonical")
         found[precision, "lowered"] = lowered
         found[precision, "canonical"] = with_forms(canonical, onnxruntime_cpu.BACKEND)
