@@ -1,107 +1,202 @@
 #!/usr/bin/env bash
 # Every check that needs a GPU, in one command:
 #
-#     benchmarks/gpu.sh [FOLDER]      results go to FOLDER, else $OUT, else gpu-results
+#     benchmarks/gpu.sh [FOLDER]      reports go to FOLDER, else $OUT, else gpu-results
 #
-# builds the native module, then runs kernels, parity, GPU tests and the bench with its peers, each as a part of its own:
-# a part that fails is recorded and does not stop the others. summary.txt has a line for each, logs.tar.gz what each
-# printed; the code is 0 when none failed, 1 when some did, 2 without a GPU. Python is $PYTHON, else python3, with torch, onnx, onnxruntime, nanobind.
+# Each part is a process of its own: one that fails is recorded and does not stop the others. summary.txt has a line for
+# each, logs.tar.gz what each printed; the code is 0 when none failed, 1 when some did, 2 without a GPU. What parts make
+# (native module, wheels, checkpoint, bundles) is kept in $DOSSR_GPU_WORK, so that a later call goes on: docs/gpu-lease.md.
 #
-# DOSSR_BUNDLE, DOSSR_CHECKPOINT, DOSSR_CONFIG, DOSSR_CONTEXT   what the bench takes (default: the small golden checkpoint,
-#                                                               exported here in fp16)
-# DOSSR_FULL_BUNDLE   a full-size bundle, for tests/latency
-# PART_LIMIT          seconds that a part may take (default 600)
-# PARTS               names of the parts to run, where not all (a machine that is lent for minutes): "build kernels"
+#     environment   GPU, driver, versions, and whether TensorRT's libraries are anywhere
+#     carried       puts wheels together that benchmarks/carry_wheels.sh split
+#     build         the native module for this GPU alone
+#     full-start    begins a full-size model of random weights in the background: benchmarks/full_size.sh
+#     kernels       kernels against their C++ twins
+#     memcheck racecheck initcheck synccheck    compute-sanitizer over kernels
+#     doctor        what will be used, and why
+#     parity        ONNX Runtime CUDA against the CPU, and every other test that needs a GPU
+#     full          the full-size picture against the CPU's, and its latency against the bars and PyTorch eager fp16
+#     ways          provider options, forms, batches: benchmarks/gpu_ways.py
+#     bench         sizes, steps, batches;  bench-again, agree: once more, and whether the two runs agree
+#     bench-peers   against PyTorch eager and compiled, both fp16
+#
+# PARTS                  names of the parts to run, where not all: "build kernels"
+# LIMIT                  seconds for the whole call; parts for which there is no time are said (default: none)
+# PART_LIMIT             seconds that a part may take (default 600)
+# PYTHON                 with torch, onnx, nanobind, pytest, and for full-size parts diffusers (default python3)
+# DOSSR_GPU_WORK         default /tmp/dossr-gpu
+# DOSSR_FULL_BUNDLE, DOSSR_FULL_CHECKPOINT   a full-size model of your own, in the place of the one with random weights
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
+all="environment carried build full-start kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
+for name in ${PARTS:-}; do
+    case " $all " in
+        *" $name "*) ;;
+        *)
+            echo "error: there is no part $name; take some of: $all" >&2
+            exit 1
+            ;;
+    esac
+done
+
 out=${1:-${OUT:-gpu-results}}
 python=${PYTHON:-python3}
-limit=${PART_LIMIT:-600}
-mkdir -p "$out" || exit 1
+work=${DOSSR_GPU_WORK:-/tmp/dossr-gpu}
+logs=$work/logs
+mkdir -p "$out" "$logs" || exit 1
 out=$(cd "$out" && pwd)
 summary=$out/summary.txt
 : >"$summary"
 failures=0
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+export PYTHON=$python DOSSR_GPU_WORK=$work PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}
 
 note() { printf '%s\n' "$*" | tee -a "$summary"; }
 
 wanted() { [ -z "${PARTS:-}" ] || [[ " $PARTS " == *" $1 "* ]]; }
 
-# part NAME COMMAND...: runs it into NAME.log and writes its line
+# part NAME COMMAND...: runs it into a log, within its limit and the call's, and writes its line
 part() {
-    local name=$1 begin=$SECONDS code word=passed last
+    local name=$1 begin=$SECONDS limit=${PART_LIMIT:-600} code word=passed last
     shift
     wanted "$name" || return 0
-    timeout --kill-after=10 "$limit" "$@" >"$out/$name.log" 2>&1
+    if [ -n "${LIMIT:-}" ] && [ "$((LIMIT - SECONDS))" -lt "$limit" ]; then
+        limit=$((LIMIT - SECONDS))
+    fi
+    if [ "$limit" -lt 5 ]; then
+        note "$(printf '%-12s %s' "$name" "NOT RUN: no time is left in this call")"
+        failures=$((failures + 1))
+        return 1
+    fi
+    timeout --kill-after=5 "$limit" "$@" >"$logs/$name.log" 2>&1
     code=$?
     if [ "$code" -ne 0 ]; then
         word="FAILED ($code)"
         failures=$((failures + 1))
     fi
-    last=$(grep -v '^[[:space:]]*$' "$out/$name.log" | tail -n 1 | cut -c1-160)
-    note "$(printf '%-14s %-12s %5d s   %s' "$name" "$word" "$((SECONDS - begin))" "$last")"
+    last=$(grep -v '^[[:space:]]*$' "$logs/$name.log" | tail -n 1 | cut -c1-160)
+    note "$(printf '%-12s %-12s %5d s   %s' "$name" "$word" "$((SECONDS - begin))" "$last")"
+    if [ "$code" -ne 0 ]; then
+        grep -v '^[[:space:]]*$' "$logs/$name.log" | tail -n 12 | cut -c1-300 | sed 's/^/    /'
+    fi
+    tar -czf "$out/logs.tar.gz" -C "$work" logs
     return "$code"
 }
 
-# tests NAME ARGUMENTS...: a part of pytest; no test to run is no failure, but is said
+# tests NAME ARGUMENTS...: a part of pytest, which fails where every test is skipped, too
 tests() {
     local name=$1
     shift
     # shellcheck disable=SC2016  # the inner shell expands these
-    part "$name" bash -c '"$@"; code=$?; [ "$code" -eq 5 ] && echo "no such tests" && exit 0; exit "$code"' \
-        tests "$python" -m pytest -q -rA -p no:cacheprovider "$@"
+    part "$name" bash -c 'set -o pipefail
+        "$@" | tee "$DOSSR_GPU_WORK/pytest.txt" || exit
+        grep -q " passed" "$DOSSR_GPU_WORK/pytest.txt" && exit
+        echo "nothing was tested: $(grep -m 1 ^SKIPPED "$DOSSR_GPU_WORK/pytest.txt")"
+        exit 1' tests "$python" -m pytest -q -rA -p no:cacheprovider "$@"
+}
+
+# sanitized TOOL: compute-sanitizer over the kernels' tests that are on the GPU; 99 where it found something
+sanitized() {
+    part "$1" compute-sanitizer --tool "$1" --error-exitcode 99 "$python" -m pytest -q -x -p no:cacheprovider \
+        tests/runtime/cuda/test_kernels.py tests/runtime/cuda/test_image_kernels.py -m gpu -k "${SANITIZED:-not every_half}"
 }
 
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q .; then
     note "no NVIDIA GPU on this machine (nvidia-smi finds none): nothing was run"
     exit 2
 fi
-nvidia-smi >"$out/nvidia-smi.log" 2>&1
 note "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -n 1); $(date -u +%FT%TZ)"
 
-# TensorRT's builder is in no public registry: is it here?
-note "libnvinfer: $( (ldconfig -p 2>/dev/null | grep -o '/[^ ]*libnvinfer\.so[^ ]*'
-    find / -xdev -name 'libnvinfer.so*' 2>/dev/null) | sort -u | head -n 3 | tr '\n' ' ' | grep . || echo 'not found')"
-note "tensorrt for Python: $("$python" -c 'import tensorrt; print(tensorrt.__version__)' 2>/dev/null || echo 'not installed')"
+environment() {
+    nvidia-smi
+    "$PYTHON" --version
+    "$PYTHON" -m pip list 2>/dev/null | grep -i -E '^(torch|triton|onnx|numpy|pillow|nanobind|diffusers|tensorrt|nvidia-|pytest)'
+    nproc
+    free -g
+    df -h /tmp
+    for tool in nvcc cmake g++ compute-sanitizer; do "$tool" --version 2>&1 | tail -n 1 || echo "$tool: not there"; done
+    local nvinfer
+    nvinfer=$(find / -xdev -name 'libnvinfer*' 2>/dev/null | head -n 20)
+    "$PYTHON" -c 'import tensorrt; print("tensorrt", tensorrt.__version__)' 2>&1 | tail -n 1
+    echo "TensorRT's libraries: $(tr '\n' ' ' <<<"${nvinfer:-nowhere on this machine}")"
+}
+
+carried() {
+    if [ ! -d .carry ]; then
+        echo "nothing was carried here"
+        return 0
+    fi
+    mkdir -p "$DOSSR_GPU_WORK/carried" "$DOSSR_GPU_WORK/site"
+    cp -f .carry/[0-9]*/* "$DOSSR_GPU_WORK/carried/"
+    cd "$DOSSR_GPU_WORK/carried" || return 1
+    if [ -f first.tar.xz ] && [ ! -d ../site/diffusers ]; then
+        tar -xJf first.tar.xz -C ../site || return 1
+    fi
+    local name missing=""
+    while read -r _ name; do [ -f "$name" ] || missing="$missing $name"; done <parts.sha256
+    if [ -n "$missing" ]; then
+        echo "diffusers is there; still to come:$missing"
+        return 0
+    fi
+    sha256sum --quiet -c parts.sha256 || return 1
+    [ -d ../site/onnxruntime ] || cat onnxruntime.tar.xz.* | tar -xJ -C ../site || return 1
+    "$PYTHON" -c 'import onnxruntime; print(onnxruntime.__version__, onnxruntime.get_available_providers())'
+}
 
 build() {
-    local folder=$out/build
-    cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE="$("$python" -c 'import sys; print(sys.executable)')" \
-        -DSKBUILD_SABI_VERSION="" -DSKBUILD_PROJECT_NAME=dossr-deploy &&
+    local folder=$DOSSR_GPU_WORK/build capability
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -dc 0-9)
+    cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DSKBUILD_SABI_VERSION="" -DDOSSR_CUDA=ON \
+        -DPython_EXECUTABLE="$("$PYTHON" -c 'import sys; print(sys.executable)')" \
+        -DDOSSR_CUDA_ARCHITECTURES="$capability-real" &&
         cmake --build "$folder" -j"$(nproc)" &&
-        cp "$(find "$folder" -name '_native*.so' | head -n 1)" runtime/ &&
-        "$python" -c 'from runtime import _native; print("runtime._native", _native.__version__)'
+        cp "$(find "$folder" -name '_native.*so' | head -n 1)" runtime/ &&
+        "$PYTHON" -c 'from runtime import _native; print("runtime._native", _native.__version__, _native.cuda.architectures)'
 }
-export -f build
-export out python
+export -f environment carried build
+
+part environment bash -c environment
+part carried bash -c carried
+
+# CUDA's libraries from Python packages, for ONNX Runtime and whatever else looks for them by name
+libraries=$("$python" -c 'import nvidia, pathlib; print(":".join(str(lib) for place in nvidia.__path__ for lib in pathlib.Path(place).glob("*/lib")))' 2>/dev/null)
+[ -z "$libraries" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries
+
 part build bash -c build
-rm -rf "$out/build"
-
-tests kernels tests/runtime -k native
-tests parity tests/parity
-tests gpu tests -m gpu
-tests latency tests/latency -s
-
-bundle=${DOSSR_BUNDLE:-}
-checkpoint=(--checkpoint "${DOSSR_CHECKPOINT:-}")
-[ -n "${DOSSR_CONFIG:-}" ] && checkpoint+=(--config "$DOSSR_CONFIG")
-[ -n "${DOSSR_CONTEXT:-}" ] && checkpoint+=(--context "$DOSSR_CONTEXT")
-[ -n "${DOSSR_CHECKPOINT:-}" ] || checkpoint=()
-if [ -z "$bundle" ]; then
-    mini=tests/golden/e2e_mini
-    checkpoint=(--checkpoint "$mini/model.ckpt" --config "$mini/config.yaml" --context "$mini/context.safetensors")
-    bundle=$(mktemp -d)/mini-fp16
-    part export "$python" -m export.build "${checkpoint[@]}" --precision fp16 --out "$bundle" --engine onnxruntime
+if [ -z "${DOSSR_FULL_BUNDLE:-}" ]; then
+    part full-start bash benchmarks/full_size.sh start
+    full=$work/full
+    wanted full || wanted ways || wanted bench || wanted bench-peers || wanted bench-again &&
+        bash benchmarks/full_size.sh wait fp16 "$((${LIMIT:-3600} / 2))" 2>&1 | tee -a "$summary"
+    if [ -f "$full/fp16/manifest.json" ]; then
+        export DOSSR_FULL_BUNDLE=$full/fp16 DOSSR_FULL_CHECKPOINT=$full/model.ckpt
+    fi
 fi
-files=(--overwrite --json "$out/bench.json" --html "$out/bench.html")
-part bench "$python" -m runtime.bench --bundle "$bundle" --sizes 128x128 64x64 256x256 --steps 5 1 3 --runs 20 "${files[@]}"
-part bench-again "$python" -m runtime.bench --bundle "$bundle" --runs 20 --overwrite --json "$out/bench-again.json"
-part agree "$python" benchmarks/agree.py "$out/bench.json" "$out/bench-again.json"
-part bench-peers "$python" -m runtime.bench --bundle "$bundle" --runs 10 --against all "${checkpoint[@]}" \
-    --overwrite --json "$out/bench-peers.json" --html "$out/bench-peers.html"
 
-note "$failures parts failed"
-(cd "$out" && tar -czf logs.tar.gz --remove-files -- *.log)
+tests kernels tests/runtime/cuda -m gpu
+for tool in memcheck racecheck initcheck synccheck; do sanitized "$tool"; done
+part doctor "$python" -m runtime.doctor --device cuda
+rooms=(tests/engines tests/latency tests/parity tests/runtime)
+tests parity "${rooms[@]}" -m "gpu and not full_size" --ignore=tests/runtime/cuda -s
+if [ -n "${DOSSR_FULL_BUNDLE:-}" ]; then
+    tests full "${rooms[@]}" -m "gpu and full_size" -s
+elif wanted full; then
+    note "full         not run: no full-size bundle"
+fi
+
+bundle=${DOSSR_FULL_BUNDLE:-runtime/demo}
+others=()
+for name in split baked fp32; do
+    [ -f "$work/full/$name/manifest.json" ] && others+=("--$name" "$work/full/$name")
+done
+part ways "$python" -m benchmarks.gpu_ways "$bundle" --out "$out" "${others[@]}"
+bench=("$python" -m runtime.bench --bundle "$bundle" --device cuda --overwrite)
+part bench "${bench[@]}" --sizes 128x128 64x64 256x256 --steps 5 1 --batch 1 2 4 8 --json "$out/bench.json" --html "$out/bench.html"
+part bench-again "${bench[@]}" --json "$work/bench-again.json"
+part agree "$python" -m benchmarks.agree "$out/bench.json" "$work/bench-again.json"
+part bench-peers "${bench[@]}" --against eager-half compile-half ${DOSSR_FULL_CHECKPOINT:+--checkpoint "$DOSSR_FULL_CHECKPOINT"} \
+    --json "$out/bench-peers.json" --html "$out/bench-peers.html"
+
+note "$failures parts failed, in $SECONDS s"
 [ "$failures" -eq 0 ]

@@ -110,12 +110,19 @@ def overflowing(bundle: Path, out: Path, graph: str, *, lowered: bool = True) ->
             tensor = next(t for t in model.graph.initializer if t.name == name)
             weights = numpy_helper.to_array(tensor, str(folder)).astype(np.float32)
             set_weight(model, folder, name, weights * factor)
-    manifest = open_bundle(out).manifest
-    assert onnxruntime_cpu.BACKEND in manifest.graphs[graph].lowered
-    if not lowered:
-        graphs = {name: dataclasses.replace(entry, lowered={}) for name, entry in manifest.graphs.items()}
-        dataclasses.replace(manifest, graphs=graphs).write(out)
-    return out
+    assert onnxruntime_cpu.BACKEND in open_bundle(out).manifest.graphs[graph].lowered
+    return out if lowered else with_forms(out)
+
+
+def with_forms(bundle: Path, *backends: str) -> Path:
+    """The bundle itself, whose manifest names the forms for these backends alone, beside the canonical one."""
+    manifest = open_bundle(bundle).manifest
+    graphs = {
+        name: dataclasses.replace(entry, lowered={key: entry.lowered[key] for key in backends if key in entry.lowered})
+        for name, entry in manifest.graphs.items()
+    }
+    dataclasses.replace(manifest, graphs=graphs).write(bundle)
+    return bundle
 
 
 def _around_an_attention(graph: onnx.GraphProto) -> tuple[list[str], str]:

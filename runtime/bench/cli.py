@@ -25,12 +25,13 @@ from engines.ort import usable_cores
 from runtime.bench.ceilings import best, measure_ceilings
 from runtime.bench.cold import Cold, first_picture
 from runtime.bench.machine import gpus, machine, processor
-from runtime.bench.measure import Bench, Case, Run, measured
+from runtime.bench.measure import Bench, Case, Run, device_of, measured
 from runtime.bench.page import page
 from runtime.bench.peers import PEERS, Peers, PeerTask, peers_named
 from runtime.bench.photo import picture_file
-from runtime.bench.report import SCHEMA, case_report, cold_report, peer_report
+from runtime.bench.report import SCHEMA, case_report, cold_report, peer_report, throughput_report
 from runtime.bench.table import lines
+from runtime.bench.throughput import StreamBench, throughput
 from runtime.default_bundle import DEMO_BUNDLE, default_bundle
 from runtime.plans import bundle_plan
 from runtime.upscaler import MAX_THREADS, Upscaler
@@ -53,6 +54,9 @@ def parser(prog: str = "python -m runtime.bench") -> Parser:
         "--sizes", nargs="+", default=["128x128"], metavar="WxH", help="of the inputs, in pixels (default: 128x128)"
     )
     p.add_argument("--steps", nargs="+", type=int, metavar="N", help="network calls (default: the bundle's)")
+    p.add_argument(
+        "--batch", nargs="+", type=int, default=[], metavar="N", help="pictures restored together, one after the other"
+    )
     p.add_argument("--order", type=int, help="of the solver, 1 to 3 (default: the bundle's)")
     p.add_argument("--runs", type=int, default=20, help="pictures of each size that are timed (default: %(default)s)")
     p.add_argument(
@@ -120,6 +124,10 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
     folder = args.bundle or default_bundle()
     bundle = open_bundle(folder)
     plans = [bundle_plan(bundle.manifest, case.steps, case.order) for case in cases]
+    most = bundle.manifest.axes["B"].max
+    for batch in args.batch:
+        if not 1 <= batch <= most:
+            raise SettingsError(f"--batch takes whole numbers in 1..{most}, which this bundle takes, not {batch}")
     options = {
         "bundle": str(folder),
         "engine": args.engine,
@@ -142,7 +150,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         photo.write_bytes(picture_file(cases[0].width, cases[0].height))
         upscaler = stack.enter_context(Upscaler(**options))
         engine = upscaler.description
-        device = "cuda" if "CUDAExecutionProvider" in engine or engine.startswith("tensorrt") else "cpu"
+        device = device_of(engine)
         task = PeerTask(
             bundle=folder,
             checkpoint=args.checkpoint,
@@ -159,7 +167,8 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         if names:
             say(f"opening {', '.join(names)}")
         peers = stack.enter_context(Peers(names, task, place))
-        rounds = _rounds(args.runs, upscaler, cases, peers, say)
+        streams = [StreamBench(upscaler, cases[0], batch) for batch in dict.fromkeys(args.batch)]
+        rounds, streamed = _rounds(args.runs, [Bench(upscaler, case) for case in cases], streams, peers, say)
         results = [measured(case, runs) for case, runs in zip(cases, rounds, strict=True)]
         ours = [[run.picture for run in runs] for runs in rounds[0]]
         result = place / "ours.png"
@@ -189,6 +198,10 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         | {"flops": ceilings.flops, "flops before": before.flops, "flops after": after.flops},
         "cold": cold_report(colds),
         "cases": [case_report(bundle, result, ceilings) for result in results],
+        "throughput": [
+            throughput_report(throughput(stream, seconds), results[0].total)
+            for stream, seconds in zip(streams, streamed, strict=True)
+        ],
         "peers": compared,
         "failed": peers.failed,
     }
@@ -202,25 +215,33 @@ def _colds(options: dict[str, Any], case: Case) -> list[Cold]:
     return colds
 
 
-def _rounds(runs: int, upscaler: Upscaler, cases: list[Case], peers: Peers, say: Any) -> list[list[list[Run]]]:
-    """Every case's runs, round by round; the cases and the peers take turns within each round."""
-    benches = [Bench(upscaler, case) for case in cases]
+def _rounds(
+    runs: int, benches: list[Bench], streams: list[StreamBench], peers: Peers, say: Any
+) -> tuple[list[list[list[Run]]], list[list[tuple[float, int]]]]:
+    """Every case's runs and every batch size's times, round by round; cases, batch sizes and peers take turns within
+    each round.
+    """
     say("warming up")
     for bench in benches:
         bench.warm_up()
     peers.warm_up()
     count = min(_ROUNDS, runs)
-    found: list[list[list[Run]]] = [[] for _ in cases]
+    found: list[list[list[Run]]] = [[] for _ in benches]
+    streamed: list[list[tuple[float, int]]] = [[] for _ in streams]
     for i in range(count):
         turns = runs // count + (i < runs % count)
         for bench, rounds in zip(benches, found, strict=True):
-            if len(benches) > 1:
+            if len(benches) > 1 or streams:
                 bench.warm_up()  # another size's buffers were bound
             rounds.append([bench.run() for _ in range(turns)])
+        for stream, times in zip(streams, streamed, strict=True):
+            stream.warm_up()
+            times.append(stream.round(turns))
         peers.turns(turns)
-        p50 = measured(cases[0], found[0]).picture.p50
-        say(f"round {i + 1} of {count}: {turns} pictures each, {cases[0].label} so far {p50:.3f} s")
-    return found
+        first = benches[0].case
+        p50 = measured(first, found[0]).picture.p50
+        say(f"round {i + 1} of {count}: {turns} pictures each, {first.label} so far {p50:.3f} s")
+    return found, streamed
 
 
 def _peers_stages(runs: Sequence[Run]) -> dict[str, float]:

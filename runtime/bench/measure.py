@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.ort_cuda import REGULAR_RUNS
 from runtime.bench.photo import picture_file
 from runtime.bench.spread import Spread, spread
 from runtime.bench.table import steps_label
@@ -20,7 +21,9 @@ ENGINE = ("preprocess", "encode", "condition", "denoise", "decode")
 CODECS = ("load", "finish")
 """Spans of files and PIL pictures: apart from the picture's time, like `save`."""
 QUICK = 5.0
-"""Seconds of a picture up to which two warm up, not one."""
+"""Seconds after which no further picture warms up."""
+WARM_UPS = {"cpu": 2, "cuda": REGULAR_RUNS + 2}
+"""Runs that warm up, at most; on a GPU until each call's graph is recorded and was replayed once."""
 GAPS = "host gaps"
 """What no span covers."""
 
@@ -101,20 +104,31 @@ class Measured:
     """Each run's picture, in the order in which they were taken."""
 
 
+def device_of(description: str) -> str:
+    """Where an Upscaler of that description works: cuda or cpu."""
+    return "cuda" if "CUDAExecutionProvider" in description or description.startswith("tensorrt") else "cpu"
+
+
+def warm_up(restore: Callable[[], object], times: int) -> None:
+    """Restores that often, and not once more when `QUICK` is over."""
+    begin = time.perf_counter()
+    for _ in range(times):
+        restore()
+        if time.perf_counter() - begin >= QUICK:
+            break
+
+
 class Bench:
     """Restores one case over and over."""
 
     def __init__(self, upscaler: Upscaler, case: Case) -> None:
+        self.case = case
         self._upscaler = upscaler
-        self._case = case
         self._photo = picture_file(case.width, case.height)
 
     def warm_up(self) -> None:
-        """Restores once, and again where that was quick."""
-        begin = time.perf_counter()
-        self._restore()
-        if time.perf_counter() - begin < QUICK:
-            self._restore()
+        """Until the engine is at its speed (`WARM_UPS`), or for `QUICK`."""
+        warm_up(self._restore, WARM_UPS[device_of(self._upscaler.description)])
 
     def run(self) -> Run:
         """Restores once."""
@@ -127,7 +141,7 @@ class Bench:
             return Run(spans=result.spans, total=total, save=time.perf_counter() - begin)
 
     def _restore(self) -> Result:
-        return self._upscaler(self._photo, steps=self._case.steps, order=self._case.order)
+        return self._upscaler(self._photo, steps=self.case.steps, order=self.case.order)
 
 
 def measured(case: Case, rounds: Sequence[Sequence[Run]]) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.bench.svg import WIDTH, Axis, Plot
 from runtime.bench.table import rate, seconds, steps_label
@@ -102,27 +102,48 @@ def roofline(report: dict[str, Any]) -> str:
     return plot.svg()
 
 
+class _Point(NamedTuple):
+    """One of a curve's."""
+
+    value: float
+    name: str
+    spread: dict[str, Any]
+
+
 def against(cases: Sequence[dict[str, Any]], pixels: bool) -> str:
     """Latency against pixels, or against steps; at least two cases that differ in nothing else."""
     first = cases[0]
     fixed = ("steps",) if pixels else ("width", "height")
     same = [case for case in cases if all(case[key] == first[key] for key in fixed)]
-    points = [(case["width"] * case["height"] if pixels else case["steps"], case) for case in same]
-    points.sort(key=lambda point: point[0])
-    if points[0][0] == points[-1][0]:
+    if pixels:
+        points = [_Point(c["width"] * c["height"], f"{c['width']}x{c['height']}", c["picture"]) for c in same]
+        return _curve("Seconds a picture against its pixels", "pixels of the input", points)
+    points = [_Point(case["steps"], steps_label(case["steps"]), case["picture"]) for case in same]
+    return _curve("Seconds a picture against steps", "steps", points)
+
+
+def against_batch(report: dict[str, Any]) -> str:
+    """A picture's time in a stream against the batch size, at least two, and that of a call of its own as a line."""
+    points = [_Point(s["batch"], f"batches of {s['batch']}", s["seconds"]) for s in report["throughput"]]
+    call = report["cases"][0]["call"]["p50"]
+    return _curve("Seconds a picture against the batch size", "pictures restored together", points, call)
+
+
+def _curve(title: str, label: str, points: Sequence[_Point], level: float | None = None) -> str:
+    """Medians and their intervals over what varies; `level` is drawn across."""
+    points = sorted(points, key=lambda point: point.value)
+    if not points or points[0].value == points[-1].value:
         return ""
-    plot = Plot("Seconds a picture against " + ("its pixels" if pixels else "steps"), 300)
-    x = Axis(
-        least=0, most=points[-1][0] * 1.06, start=70, end=WIDTH - 60, label="pixels of the input" if pixels else "steps"
-    )
-    y = Axis(
-        least=0, most=max(c["picture"]["high"] for _, c in points) * 1.1, start=256, end=30, label="seconds a picture"
-    )
+    plot = Plot(title, 300)
+    most = max(*(point.spread["high"] for point in points), level or 0.0)
+    x = Axis(least=0, most=points[-1].value * 1.06, start=70, end=WIDTH - 60, label=label)
+    y = Axis(least=0, most=most * 1.1, start=256, end=30, label="seconds a picture")
     plot.axes(x, y)
-    plot.path([(x.at(value), y.at(c["picture"]["p50"])) for value, c in points], "engine thread")
-    for value, c in points:
-        p = c["picture"]
-        name = f"{c['width']}x{c['height']}" if pixels else steps_label(c["steps"])
+    if level is not None:
+        plot.line(x.start, y.at(level), x.end, y.at(level), "median", f"a call of its own: {seconds(level)}")
+        plot.text(x.end - 4, y.at(level) - 9, "a call of its own", "end", "tick")
+    plot.path([(x.at(point.value), y.at(point.spread["p50"])) for point in points], "engine thread")
+    for value, name, p in points:
         plot.line(x.at(value), y.at(p["low"]), x.at(value), y.at(p["high"]), "engine reach", name)
         plot.dot(x.at(value), y.at(p["p50"]), "engine", f"{name}: {seconds(p['p50'])}")
         room = x.at(value) + 110 < WIDTH

@@ -17,7 +17,8 @@ from runtime.bench.ceilings import Ceilings
 from runtime.bench.cold import Cold
 from runtime.bench.measure import CODECS, ENGINE, Measured
 from runtime.bench.peers import Peer, psnr, ratios
-from runtime.bench.spread import spread
+from runtime.bench.spread import Spread, spread
+from runtime.bench.throughput import Throughput
 from runtime.bench.work import Work, graph_work
 from runtime.workspace import latent_size
 
@@ -89,6 +90,25 @@ def roofline(work: Work, calls: int, seconds: float, ceilings: Ceilings) -> dict
         "flops_per_second": calls * work.flops / seconds,
         "of_arithmetic": calls * work.flops / seconds / ceilings.flops,
         "of_ceiling": floor / seconds,
+    }
+
+
+def throughput_report(found: Throughput, call: Spread) -> dict[str, Any]:
+    """A batch size's seconds a picture, and how many calls of one picture take as long as one of its pictures.
+
+    Args:
+        found: of the batch size.
+        call: seconds of a whole call of one picture, in the same rounds.
+    """
+    return {
+        "width": found.case.width,
+        "height": found.case.height,
+        "batch": found.batch,
+        "pictures": found.pictures,
+        "seconds": asdict(found.seconds),
+        "rounds": list(found.rounds),
+        "pictures_per_second": 1 / found.seconds.p50,
+        "of_call": found.seconds.p50 / call.p50,
     }
 
 

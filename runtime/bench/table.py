@@ -37,6 +37,16 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         interval = f"{seconds(p['low'])} .. {seconds(p['high'])}"
         times = "".join(f"{seconds(p[q]):>10}" for q in ("p50", "p90", "p99"))
         yield f"{name:22}{times}   {interval:24}{p['count']:>5}{case['overhead']:>10.2%}"
+    if report["throughput"]:
+        yield ""
+        head = f"{'stream':22}{'a picture':>10}{'pictures/s':>12}"
+        yield f"{head}   {'median between':24}{'pictures':>9}{'of a call':>11}"
+    for stream in report["throughput"]:
+        s = stream["seconds"]
+        interval = f"{seconds(s['low'])} .. {seconds(s['high'])}"
+        name = f"batches of {stream['batch']}"
+        line = f"{name:22}{seconds(s['p50']):>10}{stream['pictures_per_second']:>12.4g}"
+        yield f"{line}   {interval:24}{stream['pictures']:>9}{stream['of_call']:>11.3f}"
     yield ""
     yield f"{'stage':14}{'calls':>6}{'p50':>10}{'p90':>10}{'share':>8}{'GFLOP':>9}{'FLOP/s':>10}{'of ceiling':>12}"
     for stage in report["cases"][0]["stages"]:

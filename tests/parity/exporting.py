@@ -27,6 +27,7 @@ def _runs(*names):
 
 
 E2E_MINI = Checkpoint("e2e_mini", MINI, _runs("o3_s5_wavelet_sq", "o2_s3_adain_rect", "o1_s1_none_sq"))
+DEMO = Checkpoint("demo", REPOSITORY / "export" / "demo", ())
 E2E_COND_DIFFER = Checkpoint(
     "e2e_cond_differ",
     LARGER / "e2e_cond_differ",

@@ -16,13 +16,15 @@ from engines.bundle import open_bundle
 from engines.graphs import resolve_shape
 from runtime.kernels import Tensor
 from runtime.trace import Trace
+from tests.gpu import gpu_missing
 from tests.parity.exporting import E2E_COND_DIFFER, E2E_MINI, exported_bundle
 from tests.paths import needs_larger_golden
 
 torch = pytest.importorskip("torch")
 reference_module = pytest.importorskip("export.reference")
 
-ENGINES = [("onnxruntime", "cpu")]
+ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(bool(gpu_missing()), reason=gpu_missing())]
+ENGINES = [("onnxruntime", "cpu"), pytest.param("onnxruntime", "cuda", marks=ON_A_GPU)]
 """(engine, device)."""
 
 CHECKPOINTS = [

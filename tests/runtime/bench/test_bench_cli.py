@@ -34,6 +34,7 @@ def run(*arguments, module=("-m", "runtime.bench"), environment=None):
 def done(bundle, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     options = ["--sizes", "32x32", "48x32", "--steps", "2", "3", "--runs", "3", "--threads", "1", "--device", "cpu"]
+    options += ["--batch", "1", "3", "1"]
     files = ["--json", out / "bench.json", "--html", out / "bench.html"]
     return run("--bundle", bundle, *options, *files), out
 
@@ -52,6 +53,13 @@ def test_report(done):
     assert report["cold"]["peak_memory"] > 1 << 20
     assert report["machine"]["versions"]["onnxruntime"]
     assert report["peers"] == []
+    streams = [
+        (s["width"], s["height"], s["batch"], s["pictures"], s["seconds"]["count"]) for s in report["throughput"]
+    ]
+    assert streams == [(32, 32, 1, 12, 3), (32, 32, 3, 36, 3)]
+    for stream in report["throughput"]:
+        assert stream["pictures_per_second"] * stream["seconds"]["p50"] == pytest.approx(1)
+        assert stream["of_call"] == pytest.approx(stream["seconds"]["p50"] / report["cases"][0]["call"]["p50"])
 
 
 def test_terminal(done):
@@ -64,7 +72,7 @@ def test_terminal(done):
 def test_page(done):
     text = (done[1] / "bench.html").read_text()
     assert text.startswith("<!DOCTYPE html>")
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
 
 
 def test_quiet_and_dossr(bundle):
@@ -91,6 +99,8 @@ def test_a_peer_that_cannot_be_asked_is_said(bundle):
         (["--sizes", "5000x8"], 2, "error: SettingsError: --sizes takes WxH"),
         (["--runs", "0"], 2, "error: SettingsError: --runs must be 1 or more"),
         (["--steps", "0"], 2, "error: SettingsError: steps must be in 1..499"),
+        (["--batch", "9"], 2, "error: SettingsError: --batch takes whole numbers in 1..8"),
+        (["--batch", "0"], 2, "error: SettingsError: --batch takes whole numbers in 1..8"),
         (["--order", "4"], 2, "error: SettingsError: order must be 1, 2 or 3"),
         (["--against", "magic"], 2, "error: SettingsError: argument --against"),
         (["--engine", "tensorrt", "--quiet"], 1, "error: EngineUnavailableError"),

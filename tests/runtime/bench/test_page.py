@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from runtime.bench.page import page
-from runtime.bench.plots import against, distribution, roofline, waterfall
+from runtime.bench.plots import against, against_batch, distribution, roofline, waterfall
 from runtime.bench.svg import Axis, Plot, number
 from runtime.bench.table import lines, rate, seconds
 
@@ -51,7 +51,12 @@ def case(width=32, height=32, steps=2, p50=0.5):
     }
 
 
-def report(cases=None, peers=(), gpus=()):
+def stream(batch, p50):
+    figures = {"pictures": 8, "seconds": spread(p50), "rounds": [p50], "pictures_per_second": 1 / p50, "of_call": 0.6}
+    return {"width": 32, "height": 32, "batch": batch} | figures
+
+
+def report(cases=None, peers=(), gpus=(), throughput=()):
     return {
         "schema": 1,
         "date": "2026-11-23T20:00:00+00:00",
@@ -85,6 +90,7 @@ def report(cases=None, peers=(), gpus=()):
             "gpu_memory": 10**9 if gpus else None,
         },
         "cases": cases or [case()],
+        "throughput": list(throughput),
         "peers": list(peers),
         "failed": {"openvino": "PackageMissingError: not <installed>"},
     }
@@ -107,7 +113,8 @@ def peer(psnr=60.0):
 
 
 GPU = {"name": "Example GPU", "driver": "580", "SM clock": "1980 MHz", "temperature": "33"}
-FULL = report([case(), case(64, 64, p50=2.0), case(steps=5, p50=0.9)], [peer(), peer(None)], [GPU])
+STREAMS = [stream(1, 0.4), stream(4, 0.25)]
+FULL = report([case(), case(64, 64, p50=2.0), case(steps=5, p50=0.9)], [peer(), peer(None)], [GPU], STREAMS)
 
 
 class Balanced(HTMLParser):
@@ -171,7 +178,7 @@ def test_a_stage_above_the_ceiling_stays_in_the_plot():
 
 def test_plots_of_the_full_page():
     text = page(FULL)
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
     assert page(report()).count("<svg") == 3
     for words in ("Example GPU", "580", "model.ckpt", "equal", "60.0 dB", "64x64"):
         assert words in text
@@ -204,12 +211,26 @@ def test_latency_against_one_thing_only():
     assert against(cases[:1], pixels=True) == against([cases[0], cases[2]], pixels=True) == ""
 
 
+def test_batches():
+    svg = against_batch(FULL)
+    assert svg.count("<circle") == 2
+    assert "a call of its own: 550 ms" in svg
+    assert against_batch(report(throughput=STREAMS[:1])) == against_batch(report()) == ""
+    assert "batches of 1" in page(report(throughput=STREAMS[:1]))
+    assert "No batch size was asked for" in page(report())
+
+
 def test_table():
     text = "\n".join(lines(FULL))
+    assert [line.split() for line in text.splitlines() if line.startswith("batches of")] == [
+        ["batches", "of", "1", "400", "ms", "2.5", "380", "ms", "..", "420", "ms", "8", "0.600"],
+        ["batches", "of", "4", "250", "ms", "4", "238", "ms", "..", "262", "ms", "8", "0.600"],
+    ]
+    assert "stream" not in "\n".join(lines(report()))
     for words in ("Example GPU, driver 580", "32x32, 2 steps", "64x64", "eager", "0.500", "equal", "operator Det"):
         assert words in text
     assert "not compared: openvino: PackageMissingError" in text
-    assert max(map(len, lines(report([case()], [peer()])))) <= 110
+    assert max(map(len, lines(report([case()], [peer()], throughput=STREAMS)))) <= 110
 
 
 @pytest.mark.parametrize(
