@@ -47,8 +47,7 @@ __global__ void __launch_bounds__(kColumns* kRows)
         } else {
             DOSSR_UNROLL
             for (int k = 0; k < 4; ++k) {
-                // What is beyond the width is not stored, but would be read.
-                const Sample* const pixel = row + reflected(k < count ? x + k : x, source_width) * channels;
+                const Sample* const pixel = row + reflected(x + k, source_width) * channels;
                 DOSSR_UNROLL
                 for (int c = 0; c < 3; ++c) planes[c].v[k] = fraction_by_reciprocal(pixel[channels == 1 ? 0 : c]);
             }
