@@ -59,8 +59,9 @@ class Cuda:
         with DEVICE_SETUP:
             self.work, self.uploads, self.downloads = (self.native.Stream(_index(place)) for _ in range(3))
         self.stream = self.work.ptr
+        self.last: CudaEvent | None = None
+        """The end of the batch that was put there last."""
         self._kept: list[Tensor] = []
-        self._running = 0
         self._instant = self._agreed()
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
@@ -82,7 +83,7 @@ class Cuda:
 
     def time(self, clock: Clock) -> None:
         """See `runtime.device.Device.time`."""
-        if not self._running:
+        if self.last is None or self.last.done:
             self._instant = self._agreed()
         clock.follow(self.work.record, partial(_nanoseconds, self._instant))
 
@@ -99,13 +100,8 @@ class Cuda:
         with DEVICE_SETUP:
             return Tensor(shape, dtype, place)
 
-    def begin(self) -> None:
-        """A batch is put on the device."""
-        self._running += 1
-
-    def end(self, buffers: Sequence[Tensor]) -> None:
-        """It is done, and nothing uses its buffers any more: they are kept for the next two."""
-        self._running -= 1
+    def give_back(self, buffers: Sequence[Tensor]) -> None:
+        """Buffers of a batch that is done: as many as two batches need are kept."""
         with DEVICE_SETUP:
             self._kept = [*self._kept, *buffers][-2 * len(buffers) :]
 
@@ -127,7 +123,6 @@ class CudaKernels:
         self._buffers: list[Tensor] = []
         self._pixels: list[tuple[Tensor, Tensor]] = []
         self._done: CudaEvent | None = None
-        device.begin()
         try:
             seed = noise.seed if isinstance(noise, Philox) else 0
             self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
@@ -229,7 +224,7 @@ class CudaKernels:
         self._device.downloads.wait(self._work.record())
         for here, there in copies:
             self._device.downloads.copy(here, there)
-        self._done = self._device.downloads.record()
+        self._done = self._device.last = self._device.downloads.record()
 
     def finish(self) -> None:
         """See `runtime.device.Kernels.finish`."""
@@ -246,14 +241,14 @@ class CudaKernels:
             for wanted, here in self._pixels:
                 wanted.copy_from(here)
         finally:
-            self._device.end(self._buffers)
+            self._device.give_back(self._buffers)
 
     def abandon(self) -> None:
         """See `runtime.device.Kernels.abandon`."""
         with contextlib.suppress(kernels.CudaError):  # what failed is raised already
             self._device.synchronize()
         self._done = None
-        self._device.end(self._buffers)
+        self._device.give_back(self._buffers)
 
     def _buffer(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
         """A buffer that belongs to this batch until it is done."""

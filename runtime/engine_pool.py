@@ -74,7 +74,8 @@ class EnginePool:
     def ready(self, call: PooledCall) -> Call:
         """The engine's own call: room is made, the engine opened, and the buffers bound where they are not yet."""
         self._make_room(call)
-        if self._last.get(call.graph) is not call:  # what other sizes left does not fit, and would be kept beside it
+        on_host = self._settings.stream is None
+        if on_host and self._last.get(call.graph) is not call:  # what other sizes left would be kept beside it
             self._backend.trim()
         runner = self._opened(call.graph)
         if call not in self._bound:

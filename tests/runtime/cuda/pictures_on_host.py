@@ -1,6 +1,7 @@
 """Run by test_pictures.py with the plugin tests.cuda_on_host.plugin: pictures by the GPU's way and by the host's."""
 
 import contextlib
+import gc
 import logging
 import threading
 
@@ -146,13 +147,34 @@ def test_many_pictures_leave_nothing_on_the_gpu(bundle, machine):
 def test_a_stream_of_batches_is_put_ahead(bundle, cpu):
     given = [photo(seed=seed) for seed in range(7)]
     with runtime.Upscaler(bundle) as upscaler:
-        device, running = upscaler._ways.asked.device, []
-        begin = device.begin
-        device.begin = lambda: (begin(), running.append(device._running))
+        device, put, running = upscaler._ways.asked.device, [], []
+        kernels = device.kernels
+
+        def counted(plan, noise):
+            put.append(kernels(plan, noise))
+            running.append(1 + sum(batch._done is not None for batch in put))
+            return put[-1]
+
+        device.kernels = counted
         found = [pixels(result) for result in upscaler.stream(given, batch=2, steps=2)]
     assert found == [pixels(cpu(picture, steps=2)) for picture in given]
     assert max(running) == 2
-    assert device._running == 0
+    assert device.last.done
+
+
+def test_a_stream_that_is_dropped_leaves_nothing(bundle, cpu, machine):
+    given = [photo(seed=seed) for seed in range(6)]
+    with runtime.Upscaler(bundle) as upscaler:
+        list(upscaler.stream(given, steps=1))
+        gc.collect()
+        before = machine.alive()
+        for _ in range(4):
+            stream = upscaler.stream(given, steps=1)
+            next(stream)
+            del stream
+            gc.collect()
+        assert machine.alive() <= before
+        assert pixels(upscaler(given[3], steps=1)) == pixels(cpu(given[3], steps=1))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +198,6 @@ def test_what_cuda_refuses_is_named_and_the_next_picture_is_right(bundle, cpu, m
         with contextlib.suppress(kind):  # where there are n such calls at all
             upscaler(photo(20, 30), steps=5, order=3)
         machine.fail("", 0, 0)
-        assert upscaler._ways.asked.device._running == 0
         assert pixels(upscaler(photo(20, 30))) == pixels(cpu(photo(20, 30)))
         assert pixels(upscaler(photo(16, 16), seed=1)) == expected
 
