@@ -250,6 +250,11 @@ class CudaKernels:
         self._done = None
         self._device.give_back(self._buffers)
 
+    def __del__(self) -> None:
+        """A batch that nobody asked for: its buffers are in use until it is done."""
+        if getattr(self, "_done", None) is not None:
+            self.abandon()
+
     def _buffer(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
         """A buffer that belongs to this batch until it is done."""
         self._buffers.append(self._device.take(shape, dtype, place))
