@@ -122,6 +122,11 @@ environment() {
     echo "TensorRT's libraries: $(tr '\n' ' ' <<<"${nvinfer:-nowhere on this machine}")"
 }
 
+unpack() { # an archive from stdin; Python reads xz where there is no such program
+    "$PYTHON" -c 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="data")' \
+        "$DOSSR_GPU_WORK/site"
+}
+
 carried() {
     if [ ! -d .carry ]; then
         echo "nothing was carried here"
@@ -131,7 +136,7 @@ carried() {
     cp -f .carry/[0-9]*/* "$DOSSR_GPU_WORK/carried/"
     cd "$DOSSR_GPU_WORK/carried" || return 1
     if [ -f first.tar.xz ] && [ ! -d ../site/diffusers ]; then
-        tar -xJf first.tar.xz -C ../site || return 1
+        unpack <first.tar.xz || return 1
     fi
     local name missing=""
     while read -r _ name; do [ -f "$name" ] || missing="$missing $name"; done <parts.sha256
@@ -140,7 +145,7 @@ carried() {
         return 0
     fi
     sha256sum --quiet -c parts.sha256 || return 1
-    [ -d ../site/onnxruntime ] || cat onnxruntime.tar.xz.* | tar -xJ -C ../site || return 1
+    [ -d ../site/onnxruntime ] || cat onnxruntime.tar.xz.* | unpack || return 1
     "$PYTHON" -c 'import onnxruntime; print(onnxruntime.__version__, onnxruntime.get_available_providers())'
 }
 
@@ -154,7 +159,7 @@ build() {
         cp "$(find "$folder" -name '_native.*so' | head -n 1)" runtime/ &&
         "$PYTHON" -c 'from runtime import _native; print("runtime._native", _native.__version__, _native.cuda.architectures)'
 }
-export -f environment carried build
+export -f environment unpack carried build
 
 part environment bash -c environment
 part carried bash -c carried

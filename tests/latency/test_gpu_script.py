@@ -165,7 +165,8 @@ def test_what_is_carried_is_put_together(tmp_path, path_with_gpu, copy):
     files = tmp_path / "files"
     for name in ("diffusers", "onnxruntime"):
         (files / name / name).mkdir(parents=True)
-        (files / name / name / "__init__.py").write_bytes(os.urandom(3000))
+        content = f"__version__ = '1'; get_available_providers = list  # {os.urandom(3000).hex()}"
+        (files / name / name / "__init__.py").write_text(content)
         archive = "first.tar.xz" if name == "diffusers" else "onnxruntime.tar.xz"
         subprocess.run(["tar", "-cJf", files / archive, "-C", files / name, name], check=True)
     archive = (files / "onnxruntime.tar.xz").read_bytes()
@@ -180,7 +181,7 @@ def test_what_is_carried_is_put_together(tmp_path, path_with_gpu, copy):
     program = copy / "benchmarks" / "gpu.sh"
 
     def carried():
-        done = script(tmp_path / "out", path_with_gpu, program, PARTS="carried")
+        done = script(tmp_path / "out", path_with_gpu, program, PARTS="carried", PYTHON=sys.executable)
         return done.returncode, lines_of(tmp_path / "out")["carried"]
 
     code, line = carried()
@@ -191,7 +192,7 @@ def test_what_is_carried_is_put_together(tmp_path, path_with_gpu, copy):
     (copy / ".carry/2/onnxruntime.tar.xz.02").write_bytes(parts["onnxruntime.tar.xz.02"])
     code, line = carried()
     assert code == 0
-    assert "onnxruntime.get_available_providers" in line
+    assert line.endswith("1 []")
     for name in ("diffusers", "onnxruntime"):
         expected = (files / name / name / "__init__.py").read_bytes()
         assert (tmp_path / "work/site" / name / "__init__.py").read_bytes() == expected
