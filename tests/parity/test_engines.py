@@ -13,6 +13,7 @@ import solvers
 from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.bundle import open_bundle
+from engines.errors import EngineUnavailableError
 from engines.graphs import resolve_shape
 from runtime.kernels import Tensor
 from runtime.trace import Trace
@@ -47,6 +48,14 @@ def reference(checkpoint):
     return reference_module.load_reference(
         folder / "model.ckpt", folder / "config.yaml", folder / "context.safetensors"
     )
+
+
+@pytest.fixture(autouse=True)
+def engine_is_there(engine, device):
+    try:
+        choose_backend(engine).prepare(EngineSettings(device=device))
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
 
 
 def network_input(name, shape, generator):
