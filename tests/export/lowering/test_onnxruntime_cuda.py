@@ -151,7 +151,8 @@ def test_whole_graphs(request, tmp_path, bundle, tolerance, graph):
     lowered = lower(tmp_path / canonical.name)
     model = onnx.load(lowered, load_external_data=False)
     assert [v.name for v in model.graph.output] == [s.name for s in entry.spec.outputs]
-    sizes = {"B": 2, "H": 16, "W": 8, "8*H": 128, "8*W": 64, "h": 9, "w": 6}
+    # Smaller sides leave the mini checkpoint two pixels to normalise, which magnifies any rounding.
+    sizes = {"B": 2, "H": 32, "W": 24, "8*H": 256, "8*W": 192, "h": 9, "w": 6}
     inputs = {s.name: normal(*(d if isinstance(d, int) else sizes[d] for d in s.shape)) for s in entry.spec.inputs}
     inputs |= {"timestep": np.full(1, 300, np.float32)} if "timestep" in inputs else {}
     with expanded(lowered) as runnable:
