@@ -1,5 +1,5 @@
-"""What onnxruntime-gpu makes of the CUDA form, on stand-ins for the CUDA libraries: no GPU, but that build of ONNX
-Runtime in an environment of its own, whose interpreter DOSSR_ORT_GPU names.
+"""What onnxruntime-gpu makes of the CUDA form, on stand-ins for the CUDA libraries: needs no GPU, but that build of
+ONNX Runtime in an environment of its own, whose interpreter DOSSR_ORT_GPU names.
 """
 
 import json
