@@ -39,8 +39,12 @@ def _place(_backend: ort.OnnxRuntime, settings: EngineSettings) -> str:
     return "cpu" if device == "cpu" else f"cuda:{index or 0}"
 
 
-def _provider(settings: EngineSettings, _ort: Any) -> tuple[str, dict[str, str]]:
-    return ort.PROVIDERS["cpu"], dict(settings.provider_options)
+_choose_provider = ort.choose_provider
+
+
+def _provider(settings: EngineSettings, library: Any) -> tuple[str, dict[str, str]]:
+    on_gpu = settings.device.startswith("cuda")
+    return (ort.PROVIDERS["cpu"], {}) if on_gpu else _choose_provider(settings, library)
 
 
 class _Runner:
