@@ -132,8 +132,8 @@ class Upscaler:
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
-            on_progress: called after each stage and step, in the caller's thread; it may not call this Upscaler. Begins
-                anew where the picture is made again.
+            on_progress: called after each stage and step (on a GPU: when they have been put there), in the caller's
+                thread; it may not call this Upscaler. Begins anew where the picture is made again.
 
         Returns:
             The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
