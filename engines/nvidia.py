@@ -19,6 +19,8 @@ from engines.errors import EngineUnavailableError
 _LIBRARY, _NVML = ("nvcuda.dll", "nvml.dll") if sys.platform == "win32" else ("libcuda.so.1", "libnvidia-ml.so.1")
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+_THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL."""
 _NO_DEVICE, _SYSTEM_NOT_READY, _DRIVER_MISMATCH, _NOT_COMPATIBLE = 100, 802, 803, 804
 _CODES = {
     2: "CUDA_ERROR_OUT_OF_MEMORY",
@@ -100,6 +102,15 @@ def driver() -> Driver:
         if not gpus:
             raise EngineUnavailableError(f"the NVIDIA driver counts no GPU; {_ADVICE[_NO_DEVICE]}")
         return Driver(version=(version // 1000, version % 1000 // 10), release=nvml.release(), gpus=gpus)
+
+
+def ignore_captures() -> None:
+    """From now on graphs that other threads record are none of this thread's business: else most calls of CUDA here
+    would be refused meanwhile, and break the recording. Does nothing where there is no driver.
+    """
+    mode = ctypes.c_int(_THREAD_LOCAL)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(_LIBRARY).cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
 
 
 def _gpu(call: Callable[..., None], nvml: _Nvml, index: int) -> Gpu:

@@ -20,7 +20,7 @@ from typing import Any
 
 from engines.base import DEVICE_SETUP, EngineSettings
 from engines.errors import EngineError, EngineUnavailableError
-from engines.nvidia import driver
+from engines.nvidia import driver, ignore_captures
 
 PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -149,7 +149,7 @@ class CudaSession:
     def __init__(self, ort: Any, session: Any, *, graphs: bool, wait: bool) -> None:
         self._ort, self._session, self._graphs, self._wait = ort, session, graphs, wait
         self._ids = itertools.count(1)
-        self._thread = ThreadPoolExecutor(1, "dossr-onnxruntime")
+        self._thread = ThreadPoolExecutor(1, "dossr-onnxruntime", ignore_captures)
 
     def run(self, binding: Any, *, graph: int = _NO_GRAPH, wait: bool = True) -> None:
         """Runs in the session's thread."""
@@ -174,7 +174,8 @@ class CudaSession:
             done = next(runs)
             sets_up = done in (0, REGULAR_RUNS)  # takes memory, or records
             with DEVICE_SETUP if sets_up else contextlib.nullcontext():
-                self.run(binding, graph=_NO_GRAPH if done < REGULAR_RUNS else recorded, wait=self._wait)
+                # Runs that set up wait, so that what ONNX Runtime takes for one run is given back at its end.
+                self.run(binding, graph=_NO_GRAPH if done < REGULAR_RUNS else recorded, wait=self._wait or sets_up)
 
         return run
 

@@ -251,9 +251,14 @@ class CudaKernels:
         self._device.give_back(self._buffers)
 
     def __del__(self) -> None:
-        """A batch that nobody asked for: its buffers are in use until it is done."""
-        if getattr(self, "_done", None) is not None:
-            self.abandon()
+        """A batch that nobody asked for: its buffers are in use until it is done. Whoever holds the lock may be waiting
+        for the very thread that runs this, so it is not waited for.
+        """
+        if getattr(self, "_done", None) is not None and DEVICE_SETUP.acquire(blocking=False):
+            try:
+                self.abandon()
+            finally:
+                DEVICE_SETUP.release()
 
     def _buffer(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
         """A buffer that belongs to this batch until it is done."""

@@ -92,13 +92,16 @@ DeviceScope::DeviceScope(int device) {
     const auto doing = [device] { return "using " + Device{Device::Kind::cuda, device}.name(); };
     int current = 0;
     check(cudaGetDevice(&current), doing);
-    if (current == device) return;
-    const bool comes_back = has_context(current);
-    check(cudaSetDevice(device), doing);
-    if (comes_back) back_to_ = current;
+    if (current != device) {
+        const bool comes_back = has_context(current);
+        check(cudaSetDevice(device), doing);
+        if (comes_back) back_to_ = current;
+    }
+    ignore(cudaThreadExchangeStreamCaptureMode(&mode_));
 }
 
 DeviceScope::~DeviceScope() {
+    ignore(cudaThreadExchangeStreamCaptureMode(&mode_));
     if (back_to_ >= 0) ignore(cudaSetDevice(back_to_));
 }
 

@@ -30,7 +30,8 @@ inline void ignore(cudaError_t code) noexcept {
 }
 
 // Makes a GPU the thread's current one, and the one before afterwards. Kernels, allocations and events go to the current
-// one. Throws CudaError where there is no such GPU.
+// one. Meanwhile captures of other threads are none of this one's business: ONNX Runtime's forbid every thread most calls,
+// and are broken by them, unless the thread says so. Throws CudaError where there is no such GPU.
 class DeviceScope {
 public:
     explicit DeviceScope(int device);
@@ -40,6 +41,7 @@ public:
 
 private:
     int back_to_ = -1;
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeThreadLocal;
 };
 
 }  // namespace dossr

@@ -37,6 +37,7 @@ __device__ __forceinline__ Quad load(const float* from, int count) {
     }
 }
 
+// To global memory: to shared memory __stwb is an access outside of it.
 template <bool wide>
 __device__ __forceinline__ void store(float* to, const Quad& quad, int count) {
     if constexpr (wide) {

@@ -26,6 +26,7 @@ Event::Event(int device, cudaStream_t stream) : device_(device) {
 Event::~Event() { ignore(cudaEventDestroy(event_)); }
 
 bool Event::done() const {
+    const DeviceScope scope(device_);
     const cudaError_t code = cudaEventQuery(event_);
     if (code == cudaErrorNotReady) {
         cudaGetLastError();
@@ -35,13 +36,17 @@ bool Event::done() const {
     return true;
 }
 
-void Event::synchronize() const { check(cudaEventSynchronize(event_), "waiting for an event"); }
+void Event::synchronize() const {
+    const DeviceScope scope(device_);
+    check(cudaEventSynchronize(event_), "waiting for an event");
+}
 
 double Event::seconds_since(const Event& earlier) const {
     if (device_ != earlier.device_) {
         throw std::invalid_argument("earlier: expected an event of " + name_of(device_) + ", got one of " +
                                     name_of(earlier.device_));
     }
+    const DeviceScope scope(device_);
     synchronize();
     float milliseconds = 0.0f;
     check(cudaEventElapsedTime(&milliseconds, earlier.event_, event_), "timing events");
@@ -107,7 +112,10 @@ void Stream::wait(const Event& event) const {
     check(cudaStreamWaitEvent(stream_, event.handle(), 0), "making a stream wait for an event");
 }
 
-void Stream::synchronize() const { check(cudaStreamSynchronize(stream_), "synchronizing a stream"); }
+void Stream::synchronize() const {
+    const DeviceScope scope(device_);
+    check(cudaStreamSynchronize(stream_), "synchronizing a stream");
+}
 
 void Stream::begin_capture() const {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning a capture");

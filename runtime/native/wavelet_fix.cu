@@ -52,7 +52,9 @@ __device__ __forceinline__ void load_difference(float* to, const float* content,
         Quad difference;
         DOSSR_UNROLL
         for (int k = 0; k < 4; ++k) difference.v[k] = add_rn(target.v[k], -from.v[k]);
-        store<true>(to + row * kPitch + 4 * group, difference, 4);
+        // Shared memory: `store` is for global memory alone.
+        *reinterpret_cast<float4*>(to + row * kPitch + 4 * group) =
+            make_float4(difference.v[0], difference.v[1], difference.v[2], difference.v[3]);
     }
 }
 

@@ -263,6 +263,16 @@ void* block_memory(const void* declaration, std::size_t bytes) {
     return memory.bytes.get();
 }
 
+void require_global(const void* address) {
+    const auto within = [address](const Memory& memory) {
+        const auto offset = static_cast<const unsigned char*>(address) - memory.bytes.get();
+        return offset >= 0 && static_cast<std::size_t>(offset) < memory.size;
+    };
+    bool shared = within(*block.dynamic);
+    for (const auto& [key, part] : block.shared) shared = shared || within(part);
+    if (shared) stop("an instruction for global memory was given an address in shared memory");
+}
+
 void* dynamic_memory() { return block.dynamic->bytes.get(); }
 
 unsigned lane() { return block.current_index % kWarp; }

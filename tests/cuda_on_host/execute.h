@@ -67,8 +67,16 @@ T __ldg(const T* address) {
     return *address;
 }
 
+namespace cuda_on_host {
+
+// Stops where the address is in the running block's own memory, which instructions for global memory do not reach.
+void require_global(const void* address);
+
+}  // namespace cuda_on_host
+
 template <typename T>
 void __stwb(T* address, T value) {
+    cuda_on_host::require_global(address);
     *address = value;
 }
 

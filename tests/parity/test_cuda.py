@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(gpu_missing()), reason=gp
 
 PSNR = {"fp16": 45.0, "fp32": 60.0}
 """dB to the CPU's picture of the same bundle, which it computes in float32."""
+SAME = 55.0
+"""dB between two runs of one picture; two seeds of the demo are 26 dB apart."""
 CAPTURED = REGULAR_RUNS + 2
 """Pictures of one size after which every call was recorded and replayed."""
 PLAIN = {"enable_cuda_graph": "0"}
@@ -84,6 +86,11 @@ def psnr(a, b):
     return 10 * np.log10(np.iinfo(a.dtype).max ** 2 / max(error, 1e-12))
 
 
+def same(a, b):
+    """Whether it is one picture: ONNX Runtime's GroupNorm adds up in no fixed order, so that last bits move."""
+    return psnr(a, b) >= SAME
+
+
 @pytest.mark.parametrize("precision", PSNR)
 @pytest.mark.parametrize("noise", ["philox", "torch-cpu"])
 @pytest.mark.parametrize("color_fix", ["wavelet", "adain", "none"])
@@ -111,24 +118,29 @@ def test_kinds_of_pictures(fp16, kind):
 
 @pytest.mark.parametrize("precision", PSNR)
 def test_replayed_graphs_give_what_plain_launches_give(bundles, precision, form, photo):
+    """Bit for bit where plain launches give the same bits twice."""
     bundle = bundles[precision, form]
-    plain = data(restored(bundle, photo, seed=5, provider_options=PLAIN))
+    plain, again = (restored(bundle, photo, seed=5, provider_options=PLAIN) for _ in range(2))
     with runtime.Upscaler(bundle, device="cuda", fallback="none") as upscaler:
-        pictures = [data(upscaler(photo, seed=5)) for _ in range(CAPTURED)]
-    assert [picture == plain for picture in pictures] == [True] * CAPTURED
+        pictures = [upscaler(photo, seed=5) for _ in range(CAPTURED)]
+    exact = data(plain) == data(again)
+    print(f"{precision}, {form}: {'exact' if exact else 'plain launches differ among themselves'}")
+    assert all(data(picture) == data(plain) if exact else same(picture, plain) for picture in pictures)
 
 
 def test_two_seeds_through_recorded_graphs(fp16, photo):
     with runtime.Upscaler(fp16, device="cuda", fallback="none") as upscaler:
         for _ in range(CAPTURED):
             upscaler(photo, seed=1)
-        one, two, one_again = (data(upscaler(photo, seed=seed)) for seed in (1, 2, 1))
-        fewer = data(upscaler(photo, seed=1, steps=3))
-        one_after = data(upscaler(photo, seed=1))
-    assert one == one_again == one_after
-    assert one != two
+        one, two, one_again = (upscaler(photo, seed=seed) for seed in (1, 2, 1))
+        fewer = upscaler(photo, seed=1, steps=3)
+        one_after = upscaler(photo, seed=1)
+    assert same(one, one_again)
+    assert same(one, one_after)
+    assert not same(one, two)
+    assert not same(one, fewer)
     for seed, steps, expected in ((1, 5, one), (2, 5, two), (1, 3, fewer)):
-        assert data(restored(fp16, photo, seed=seed, steps=steps, provider_options=PLAIN)) == expected
+        assert same(restored(fp16, photo, seed=seed, steps=steps, provider_options=PLAIN), expected)
 
 
 @pytest.mark.parametrize("precision", PSNR)
@@ -165,7 +177,7 @@ def test_200_pictures_of_three_sizes_hold_no_more_memory(fp16):
 
 def test_two_upscalers_in_two_threads(fp16, fp32):
     tasks = [(fp16, picture_file(64, 48)), (fp32, picture_file(48, 80))]
-    expected = [data(restored(bundle, picture, seed=4)) for bundle, picture in tasks]
+    expected = [restored(bundle, picture, seed=4) for bundle, picture in tasks]
     wrong, errors = [], []
     ready = threading.Barrier(len(tasks))
 
@@ -175,7 +187,7 @@ def test_two_upscalers_in_two_threads(fp16, fp32):
             ready.wait()
             with runtime.Upscaler(bundle, device="cuda", fallback="none") as upscaler:
                 for _ in range(2 * CAPTURED):
-                    if data(upscaler(picture, seed=4)) != expected[number]:
+                    if not same(upscaler(picture, seed=4), expected[number]):
                         wrong.append(number)
         except Exception as error:
             errors.append(error)
@@ -204,7 +216,7 @@ def test_trace(fp32, photo, tmp_path):
         picture = restored(fp32, photo, device=device, trace=trace, steps=3)
         trace.write(tmp_path / f"{device}.safetensors")
         traces[device] = load_file(tmp_path / f"{device}.safetensors")
-        assert data(picture) == data(restored(fp32, photo, device=device, steps=3)), "tracing changes nothing"
+        assert same(picture, restored(fp32, photo, device=device, steps=3)), "tracing changes nothing"
     assert traces["cuda"].keys() == traces["cpu"].keys() > {"latents", "decoded", "colorfixed"}
     for name, expected in traces["cpu"].items():
         difference = np.abs(traces["cuda"][name] - expected).max()
