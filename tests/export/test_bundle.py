@@ -91,16 +91,6 @@ def test_onnx_files(request, fixture):
     assert "Attention" not in lowered
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_one_device(tmp_path, device):
-    """Any machine writes the form for either."""
-    done = command_line(
-        *OPTIONS, "--engine", "onnxruntime", "--device", device, "--quiet", "--out", tmp_path / "bundle"
-    )
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in models(tmp_path / "bundle")} == {"model.onnx", f"model.onnxruntime-{device}.onnx"}
-
-
 def test_prompt_is_baked(mini_bundle):
     model = onnx.load(mini_bundle / "onnx/denoise/model.onnx", load_external_data=False)
     names = [t.name for t in model.graph.initializer]
