@@ -90,12 +90,12 @@ def test_fp32_is_the_reference_picture(tmp_path, checkpoint, run):
     check_against_golden(f"fp32 {checkpoint.name} {run[0]}", picture, trace, checkpoint, run)
 
 
-@pytest.mark.parametrize("run", E2E_MINI.runs, ids=[run[0] for run in E2E_MINI.runs])
-def test_split_graphs_give_the_same_picture(tmp_path, run):
-    bundle = exported_bundle(E2E_MINI, "--precision", "fp32", "--split-controlnet")
+@pytest.mark.parametrize(("checkpoint", "run"), CASES)
+def test_split_graphs_give_the_same_picture(tmp_path, checkpoint, run):
+    bundle = exported_bundle(checkpoint, "--precision", "fp32", "--split-controlnet")
     assert not (bundle / "onnx/denoise").exists()
-    picture, trace = restore(bundle, E2E_MINI, run, tmp_path)
-    check_against_golden(f"split {E2E_MINI.name} {run[0]}", picture, trace, E2E_MINI, run)
+    picture, trace = restore(bundle, checkpoint, run, tmp_path)
+    check_against_golden(f"split {checkpoint.name} {run[0]}", picture, trace, checkpoint, run)
 
 
 def test_static_shape_and_baked_timesteps_give_the_same_picture(tmp_path):
