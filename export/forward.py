@@ -87,11 +87,11 @@ class ChosenRow(nn.Module):
         return chosen @ self.rows
 
 
-def bake_timesteps(network: nn.Module, timesteps: Tensor, table: Tensor) -> None:
+def bake_timesteps(network: Any, timesteps: Tensor, table: Tensor) -> None:
     """Puts these timesteps [N] float32 into every residual block of a UNet or ControlNet, whose walk then takes
     `choice_of` as its embedding; the layers that embed any timestep are dropped. `table`: see `frequencies`.
     """
-    embedding = functional.silu(network.time_embedding(timestep_sinusoid(timesteps, table)))  # type: ignore[operator]
+    embedding = functional.silu(network.time_embedding(timestep_sinusoid(timesteps, table)))
     blocks: list[Any] = [module for module in network.modules() if getattr(module, "time_emb_proj", None) is not None]
     for block in blocks:
         block.time_emb_proj = ChosenRow(block.time_emb_proj(embedding))
