@@ -33,7 +33,7 @@ import numpy as np
 
 import runtime
 from benchmarks.gpu_ways_page import RIGHT, page, winner
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import EngineSettings
 from engines.bundle import open_bundle
 from engines.errors import DossrError
@@ -230,7 +230,7 @@ def main() -> int:
     args = arguments()
     try:
         (case,) = cases_of([args.size], [args.steps], None)
-        choose_backend("onnxruntime").prepare(EngineSettings(device=args.device))
+        backend_named("onnxruntime").prepare(EngineSettings(device=args.device))
     except DossrError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,13 +8,14 @@ A new backend is one file with a class of `Backend`'s form, and one line in `eng
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from engines.bundle import Bundle
 from engines.errors import EngineError
 from engines.graphs import GraphSpec, parse_dim, resolve_shape
+from engines.profiles import Profile
 
 ITEM_SIZES = {"float32": 4, "float16": 2, "float64": 8, "uint8": 1, "int64": 8}
 """Bytes of one element of each dtype that crosses the boundary."""
@@ -35,6 +36,10 @@ class EngineSettings:
     """Passed on to the backend's library as they are (ONNX Runtime: options of the execution provider)."""
     stream: int | None = None
     """Address of the CUDA stream that calls are put on; None: the engine's own, and run() waits."""
+    memory: Callable[[int], Buffer] | None = None
+    """Makes so many bytes of device memory beside that stream; None: the engine takes its own."""
+    rebuild: bool = False
+    """Whether engines that are missing, or were built for another machine, are built now (minutes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,14 @@ class Call(Protocol):
             EngineError: the engine failed; the text holds its own words.
         """
 
+    @property
+    def recordable(self) -> bool:
+        """Whether, after a first run, `run` only puts work on the stream, so that a CUDA graph can be recorded of it."""
+
+    @property
+    def version(self) -> int:
+        """Changes when a recorded graph of `run` must not be launched any more: the memory it works in has moved."""
+
 
 class Runner(Protocol):
     """One opened graph."""
@@ -132,6 +145,16 @@ class Backend(Protocol):
         Raises:
             EngineUnavailableError: see `prepare`.
         """
+
+    def profiles(self, bundle: Bundle, settings: EngineSettings) -> tuple[Profile, ...]:
+        """The ranges of shapes that every engine of the bundle takes.
+
+        Raises:
+            EngineUnavailableError: see `prepare`; or engines were not built for this machine.
+        """
+
+    def usable(self, bundle: Bundle, settings: EngineSettings) -> bool:
+        """Whether "auto" may choose it. What is there and goes unused is said in the log."""
 
     def footprint(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Footprint:
         """An estimate of the memory that the graph will take, from the sizes of its files."""

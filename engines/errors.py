@@ -47,6 +47,10 @@ class EngineUnavailableError(EngineError):
     """The asked engine, provider or device is not installed or not present on this machine."""
 
 
+class EngineBuildError(EngineError):
+    """A library could not compile an engine of a graph, or compiled one that is wrong."""
+
+
 class MemoryBudgetError(DossrError, MemoryError):
     """The work needs more memory than it may take, or took more than was estimated."""
 

@@ -19,6 +19,7 @@ from engines.graphs import DECODE, GraphSpec
 from engines.memory import trim_heap
 from engines.onnx_paths import check_external_paths
 from engines.ort_arena import share_arena, trim_arena
+from engines.profiles import Profile, profile_of
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -78,6 +79,14 @@ class OnnxRuntime:
         """See `engines.base.Backend.place`."""
         provider, options = choose_provider(settings, import_onnxruntime())
         return f"cuda:{options['device_id']}" if provider == PROVIDERS["cuda"] else "cpu"
+
+    def profiles(self, bundle: Bundle, _settings: EngineSettings) -> tuple[Profile, ...]:
+        """See `engines.base.Backend.profiles`."""
+        return (profile_of(bundle.manifest.axes),)
+
+    def usable(self, _bundle: Bundle, _settings: EngineSettings) -> bool:
+        """See `engines.base.Backend.usable`."""
+        return True
 
     def footprint(self, bundle: Bundle, graph: str, _settings: EngineSettings) -> Footprint:
         """See `engines.base.Backend.footprint`. Measured for the full-size model on the CPU provider: narrower networks
@@ -162,6 +171,10 @@ class OnnxRuntimeRunner:
 
 
 class _OnnxRuntimeCall:
+    recordable = False
+    """ONNX Runtime records graphs of its own, which cannot be part of another."""
+    version = 0
+
     def __init__(self, run: Callable[[], None], tensors: Mapping[str, Buffer], graph: str) -> None:
         self._run = run
         self._tensors = tensors  # ONNX Runtime holds bare addresses: the memory must outlive the binding

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from engines.backends import BACKENDS, ENGINES
+from engines.backends import ENGINES
 from engines.bundle import Precision
 from engines.cli import Parser, run_command
 from engines.errors import EngineUnavailableError, PackageMissingError, SettingsError
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     static = None if args.static is None else static_shape(args.static)
     max_memory = None if args.max_memory is None else parse_size(args.max_memory)
-    if args.engine != "auto" and args.engine not in BACKENDS:
+    if args.engine == "tensorrt":
         raise EngineUnavailableError(
             f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
             "onnxruntime"
@@ -152,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         with Progress(sys.stderr) as progress:
             build(settings, progress)
-    if args.engine == "auto" and "tensorrt" not in BACKENDS:
+    if args.engine == "auto":
         print(
             "NOTE: no TensorRT engines were built (this version has none yet); the bundle holds ONNX graphs for ONNX "
             "Runtime",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import DEVICE_SETUP, Backend, EngineSettings
 from engines.bundle import Bundle, Manifest, open_bundle
 from engines.errors import DossrError, GuardError, SettingsError
@@ -213,7 +213,7 @@ class Ways:
 
     def _opened(self, way: Way) -> OpenWay:
         """The way's bundle on its engine, opened once."""
-        backend = self._backend if way.engine is None else choose_backend(way.engine)
+        backend = self._backend if way.engine is None else backend_named(way.engine)
         settings = self._settings
         if way.device is not None:
             settings = EngineSettings(device=way.device, threads=settings.threads)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import solvers
-from engines.backends import choose_backend
+from engines.backends import check_engine, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import DossrError, EngineError, SettingsError
@@ -78,9 +78,10 @@ class Upscaler:
         if not isinstance(device, str):
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
         budget = _bytes(max_memory)
-        backend = choose_backend(engine)
+        check_engine(engine)
         settings = EngineSettings(device=device, threads=threads, provider_options=_pairs(provider_options))
         opened = open_bundle(bundle)
+        backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
         self._manifest = opened.manifest
         self._closed = False

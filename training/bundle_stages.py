@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import EngineSettings, Runner
 from engines.bundle import open_bundle
 from engines.graphs import resolve_shape
@@ -33,7 +33,7 @@ class BundleStages:
 
     def __init__(self, bundle: str | Path, *, threads: int | None = None) -> None:
         self._upscaler = Upscaler(bundle, engine="onnxruntime", device="cpu", threads=threads)
-        backend, opened = choose_backend("onnxruntime"), open_bundle(bundle)
+        backend, opened = backend_named("onnxruntime"), open_bundle(bundle)
         settings = EngineSettings(device="cpu", threads=threads)
         self._specs = {name: opened.manifest.graphs[name].spec for name in ("preprocess", "encode", "decode")}
         self._runners: dict[str, Runner] = {name: backend.open(opened, name, settings) for name in self._specs}

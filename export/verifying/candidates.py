@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engines.backends import BACKENDS, choose_backend
+from engines.backends import BACKENDS, backend_named
 from engines.base import EngineSettings
 from engines.bundle import Bundle, Precision
 from engines.errors import EngineUnavailableError, SettingsError
@@ -64,7 +64,7 @@ class Engine:
     def __init__(self, bundle: Bundle, backend: str, device: str, threads: int | None) -> None:
         self.name = f"{backend}-{device}"
         self._bundle, self._backend_name, self._device = bundle, backend, device
-        self._backend = choose_backend(backend)
+        self._backend = backend_named(backend)
         self._settings = EngineSettings(device=device, threads=threads)
         self.description = self._backend.prepare(self._settings)
         half = bundle.manifest.precision is Precision.FP16

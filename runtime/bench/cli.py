@@ -137,7 +137,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         "fallback": "none",  # a picture that is made again would be timed as one
     }
     settings = EngineSettings(device=args.device, threads=args.threads)
-    choose_backend(args.engine).prepare(settings)
+    choose_backend(args.engine, bundle, settings).prepare(settings)
     facts = machine()
     say("ceilings of the machine")
     half = bundle.manifest.precision is Precision.FP16

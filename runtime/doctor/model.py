@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import EngineSettings
 from engines.bundle import Bundle, open_bundle
 from engines.errors import BundleError
@@ -103,7 +103,7 @@ def memory(asked: Asked, _probes: Probes) -> Iterator[Finding]:
     words, facts, mark = f"{format_size(available)} available", {"available": available}, Mark.OK
     try:
         opened = open_bundle(asked.bundle, check_hashes=False)
-        backend, settings = choose_backend("onnxruntime"), EngineSettings(device="cpu")
+        backend, settings = backend_named("onnxruntime"), EngineSettings(device="cpu")
         need = sum(backend.footprint(opened, name, settings).open for name in opened.manifest.graphs)
     except BundleError:
         pass  # the bundle's own finding says so

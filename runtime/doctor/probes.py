@@ -57,9 +57,9 @@ def onnxruntime(tell: Tell) -> None:
 
 def provider(tell: Tell, device: str) -> None:
     """Whether ONNX Runtime's provider for a device opens a graph, as the runtime opens it."""
-    from engines.backends import choose_backend
+    from engines.backends import backend_named
 
-    _open(tell, choose_backend("onnxruntime"), device)
+    _open(tell, backend_named("onnxruntime"), device)
 
 
 def tensorrt(tell: Tell, module: str) -> None:
@@ -76,10 +76,10 @@ def run(tell: Tell, engine: str, device: str, bundle: str, check: str) -> None:
     from engines.bundle import open_bundle
 
     importlib.import_module("runtime.kernels")
-    backend = choose_backend(engine)
+    settings = EngineSettings(device=device)
+    backend = choose_backend(engine, open_bundle(bundle, check_hashes=bool(check)), settings)
     tell({"engine": backend.name})
-    open_bundle(bundle, check_hashes=bool(check))
-    tell({"prepared": backend.prepare(EngineSettings(device=device))})
+    tell({"prepared": backend.prepare(settings)})
     if backend.name == "onnxruntime":  # the others' graphs are compiled from the bundle's own
         _open(tell, backend, device)
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from engines import ort_cuda
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import DEVICE_SETUP, EngineSettings
 from engines.bundle import open_bundle
 from engines.errors import EngineError, EngineUnavailableError
@@ -167,7 +167,7 @@ def test_errors_come_out_of_the_sessions_thread():
 )
 def test_a_gpu_build_without_a_driver(tmp_path, capfd):
     bundle = open_bundle(write_tiny_bundle(tmp_path))
-    backend = choose_backend("onnxruntime")
+    backend = backend_named("onnxruntime")
     with pytest.raises(EngineUnavailableError, match=r"libcuda\.so\.1.*use --device cpu"):
         backend.open(bundle, "denoise", EngineSettings(device="cuda"))
     with pytest.raises(

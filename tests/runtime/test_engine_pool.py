@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import runtime
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import EngineSettings
 from engines.bundle import FileRecord, open_bundle
 from engines.errors import EngineError, EngineUnavailableError, MemoryBudgetError, SettingsError
@@ -48,7 +48,7 @@ def budget(engines):
 
 
 def pool_of(bundle, limit):
-    return EnginePool(choose_backend("onnxruntime"), open_bundle(bundle), EngineSettings(device="cpu"), limit)
+    return EnginePool(backend_named("onnxruntime"), open_bundle(bundle), EngineSettings(device="cpu"), limit)
 
 
 def test_without_a_budget_everything_is_open(bundle):
@@ -154,5 +154,5 @@ def test_memory_of_intermediate_results_is_given_back(tmp_path):
         tensor.fill(1.0)
     pool.bind("denoise", tensors, 0, 1024 * 1024).run()
     before = resident_memory()
-    choose_backend("onnxruntime").trim()
+    backend_named("onnxruntime").trim()
     assert before - resident_memory() > 16 << 20  # at least one intermediate tensor

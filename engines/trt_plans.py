@@ -1,0 +1,283 @@
+"""TensorRT's plans in a bundle. In: a bundle, and a machine. Out: the folder whose plans run there, or why none does.
+
+    engines/tensorrt/<key>/manifest.json     what the plans were built of, for and with; their hashes
+    engines/tensorrt/<key>/<graph>.plan
+
+Each folder has a manifest of its own: plans of several machines come to one bundle without writing to one file, and a
+folder can be copied or removed as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines.bundle import Bundle
+from engines.errors import BundleSchemaError, EngineUnavailableError, SettingsError
+from engines.profiles import Profile, parse_profile, profile_of
+
+BACKEND = "tensorrt"
+PLANS = Path("engines") / BACKEND
+MANIFEST = "manifest.json"
+SCHEMA = 1
+HARDWARE = ("none", "ampere+", "same-cc")
+"""What `hardware_compatible` may be: plans for one kind of GPU, for every one from compute capability 8.0 on, for those
+of the same compute capability."""
+_AMPERE = (8, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What plans are built for, and what they run on."""
+
+    gpu: str
+    """The GPU's name, as the driver gives it."""
+    compute_capability: tuple[int, int]
+    tensorrt: str
+    """Version of the library: "11.4.0.26"."""
+    lean: bool = False
+    """Whether the library is the lean runtime, which builds nothing and takes version-compatible plans alone."""
+
+    def __str__(self) -> str:
+        major, minor = self.compute_capability
+        return f"{self.gpu} ({major}.{minor}) with TensorRT {self.tensorrt}{' lean' if self.lean else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How plans are built; part of their key.
+
+    Raises:
+        SettingsError: a value out of its range.
+    """
+
+    profiles: tuple[Profile, ...]
+    optimization_level: int = 3
+    """0 to 5: the higher, the longer TensorRT searches."""
+    version_compatible: bool = False
+    hardware_compatible: str = "none"
+    weight_streaming: bool = False
+    strip_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.profiles:
+            raise SettingsError("plans need a profile of shapes; name one like 64x64")
+        if self.optimization_level not in range(6):
+            raise SettingsError(f"the optimization level must be 0 to 5, not {self.optimization_level}")
+        if self.hardware_compatible not in HARDWARE:
+            raise SettingsError(
+                f"hardware compatibility must be one of {', '.join(HARDWARE)}, not {self.hardware_compatible!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """One graph's plan."""
+
+    onnx: str
+    """The ONNX file that it was built of, relative to the bundle; a stripped plan takes its weights from there."""
+    sha256: tuple[str, ...]
+    """Of each piece of `PIECE` bytes of the file, so that many cores can check it."""
+    size: int
+    seconds: float
+    """That the build took."""
+    messages: tuple[str, ...] = ()
+    """What TensorRT said, summed up."""
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of the comparison with the canonical graph in float32; empty where there was none."""
+
+
+PIECE = 64 << 20
+"""Bytes of a plan that are hashed as one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSet:
+    """The plans of a bundle's graphs for one kind of machine."""
+
+    machine: Machine
+    options: PlanOptions
+    precision: str
+    onnx: Mapping[str, str]
+    """sha256 of each graph's ONNX file and its weights together, by graph; see `onnx_hash`."""
+    graphs: Mapping[str, PlanRecord] = field(default_factory=dict)
+    driver: str = ""
+    """NVIDIA's, at the time; not part of the key: an update of it costs no rebuild."""
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> str:
+        """The name of the folder: what the plans fit, for people, and a hash of all that they depend on."""
+        parts = key_parts(self)
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        version = ".".join(self.machine.tensorrt.split(".")[:2])
+        words = f"{parts['gpu']} trt{version} {self.precision}"
+        return f"{re.sub(r'[^a-z0-9.+]+', '-', words.lower()).strip('-')}-{digest[:12]}"
+
+    def unfit(self, machine: Machine) -> str:
+        """Why the plans do not run on that machine; empty where they do."""
+        options, built = self.options, self.machine
+        if machine.lean and not options.version_compatible:
+            return "the lean runtime takes version-compatible plans alone"
+        same_version = built.tensorrt == machine.tensorrt
+        if not (same_version or (options.version_compatible and _version(built) <= _version(machine))):
+            return f"they are of TensorRT {built.tensorrt}"
+        here, there = machine.compute_capability, built.compute_capability
+        fits = {
+            "none": (machine.gpu, here) == (built.gpu, there),
+            "same-cc": here == there,
+            "ampere+": here >= _AMPERE,
+        }[options.hardware_compatible]
+        return "" if fits else f"they are for {key_parts(self)['gpu']}"
+
+    def to_json(self) -> str:
+        """As `manifest.json` holds it."""
+        raw = dataclasses.asdict(self) | {"key": key_parts(self)}
+        raw["options"]["profiles"] = [str(profile) for profile in self.options.profiles]
+        return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
+
+
+def key_parts(plans: PlanSet) -> dict[str, Any]:
+    """All that the plans depend on, and so what their key covers. What `hardware_compatible` opens is left out of the
+    GPU.
+    """
+    machine, options = plans.machine, plans.options
+    major, minor = machine.compute_capability
+    gpu = {"none": f"{machine.gpu} sm{major}{minor}", "same-cc": f"sm{major}{minor}", "ampere+": "ampere+"}
+    return {
+        "gpu": gpu[options.hardware_compatible],
+        "tensorrt": machine.tensorrt,
+        "precision": plans.precision,
+        "profiles": [str(profile) for profile in options.profiles],
+        "optimization_level": options.optimization_level,
+        "version_compatible": options.version_compatible,
+        "weight_streaming": options.weight_streaming,
+        "strip_weights": options.strip_weights,
+        "onnx": dict(plans.onnx),
+    }
+
+
+def default_profiles(bundle: Bundle) -> tuple[Profile, ...]:
+    """One static shape: the bundle's own, or the optimum of its axes."""
+    opt = profile_of(bundle.manifest.axes).opt
+    return (Profile(min=opt, opt=opt, max=opt),)
+
+
+def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:
+    """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands
+    where the canonical one proved wrong, or in the operators that parsers before 10.14 know.
+    """
+    entry = bundle.manifest.graphs[graph]
+    forms = ["tensorrt-10.12"] if parse_version(tensorrt) < (10, 14) else ["tensorrt"]
+    return next((entry.lowered[form] for form in forms if form in entry.lowered), entry.file)
+
+
+def onnx_hash(bundle: Bundle, file: str) -> str:
+    """sha256 over the manifest's hashes of an ONNX file and of all weights beside it."""
+    folder = file.rpartition("/")[0] + "/"
+    weights = [name for name in bundle.manifest.files if name.startswith(folder) and not name.endswith(".onnx")]
+    hashes = "".join(bundle.manifest.files[name].sha256 for name in (file, *sorted(weights)))
+    return hashlib.sha256(hashes.encode()).hexdigest()
+
+
+def planned(bundle: Bundle, machine: Machine, options: PlanOptions) -> PlanSet:
+    """The set that a build would make, without its plans."""
+    graphs = bundle.manifest.graphs
+    return PlanSet(
+        machine=machine,
+        options=options,
+        precision=str(bundle.manifest.precision),
+        onnx={name: onnx_hash(bundle, onnx_file(bundle, name, machine.tensorrt)) for name in graphs},
+    )
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Numbers of "11.4.0.26"."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def _version(machine: Machine) -> tuple[int, ...]:
+    return parse_version(machine.tensorrt)
+
+
+def read_plans(folder: Path) -> PlanSet:
+    """The set of one folder.
+
+    Raises:
+        BundleSchemaError: no manifest, or one that lacks or misuses a field, or of a newer schema.
+    """
+    where = folder / MANIFEST
+    try:
+        raw = json.loads(where.read_text(encoding="utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise ValueError(f"schema {raw['schema']}, this version reads {SCHEMA}")
+        options = raw["options"]
+        major, minor = raw["machine"]["compute_capability"]
+        return PlanSet(
+            machine=Machine(**raw["machine"] | {"compute_capability": (int(major), int(minor))}),
+            options=PlanOptions(**options | {"profiles": tuple(map(parse_profile, options["profiles"]))}),
+            precision=str(raw["precision"]),
+            onnx=dict(raw["onnx"]),
+            graphs={name: _record(entry) for name, entry in raw["graphs"].items()},
+            driver=str(raw["driver"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleSchemaError(
+            f"{where} cannot be read ({type(error).__name__}: {error}); remove the folder and build its engines again"
+        ) from error
+
+
+def _record(raw: Mapping[str, Any]) -> PlanRecord:
+    return PlanRecord(**dict(raw) | {"sha256": tuple(raw["sha256"]), "messages": tuple(raw["messages"])})
+
+
+def find_plans(bundle: Bundle, machine: Machine) -> tuple[Path, PlanSet]:
+    """The folder with plans of every graph of the bundle as it is now that run on the machine; of several, those built
+    last.
+
+    Raises:
+        EngineUnavailableError: there is none; with both sides, and the command that builds them.
+    """
+    found: list[tuple[float, Path, PlanSet]] = []
+    others = []
+    for manifest in sorted((bundle.folder / PLANS).glob(f"*/{MANIFEST}")):
+        try:
+            plans = read_plans(manifest.parent)
+        except BundleSchemaError as error:
+            others.append(str(error))
+            continue
+        if reason := plans.unfit(machine) or _stale(bundle, plans):
+            others.append(f"{manifest.parent.name}: {reason}")
+        else:
+            found.append((manifest.stat().st_mtime, manifest.parent, plans))
+    if not found:
+        there = f"; it has {'; '.join(others)}" if others else ""
+        raise EngineUnavailableError(
+            f"bundle {bundle.folder} has no TensorRT engines for {machine}{there}; run `{build_command(bundle)}` on a "
+            "machine of that kind, or use --engine onnxruntime"
+        )
+    _, folder, plans = max(found, key=lambda entry: entry[:2])
+    return folder, plans
+
+
+def build_command(bundle: Bundle) -> str:
+    """What builds engines for the machine that it is run on."""
+    return f"python -m export.build --bundle {bundle.folder} --engine tensorrt"
+
+
+def _stale(bundle: Bundle, plans: PlanSet) -> str:
+    """Why the plans are not of the bundle's graphs; empty where they are."""
+    graphs = bundle.manifest.graphs
+    if missing := sorted(graphs.keys() - plans.graphs.keys()):
+        return f"they lack {', '.join(missing)}"
+    for name in graphs:
+        file = onnx_file(bundle, name, plans.machine.tensorrt)
+        if plans.onnx[name] != onnx_hash(bundle, file):
+            return f"they are of another {file}"
+    return ""
