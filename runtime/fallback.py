@@ -21,9 +21,11 @@ from engines.base import DEVICE_SETUP, Backend, EngineSettings
 from engines.bundle import Bundle, Manifest, open_bundle
 from engines.errors import DossrError, GuardError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
+from engines.profiles import Size
 from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
-from runtime.workspace import Workspace, latent_size, latent_size_needed, make_workspace
+from runtime.kernels import Tensor
+from runtime.workspace import Workspace, latent_size_needed, make_workspace, working_size
 
 AUTO, NONE = "auto", "none"
 """What `fallback` may be beside the path of a bundle."""
@@ -59,10 +61,12 @@ class OpenWay:
     def __init__(self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None) -> None:
         self.bundle = bundle
         self.device = open_device(backend.place(settings))
-        settings = dataclasses.replace(settings, stream=self.device.stream)
+        settings = dataclasses.replace(settings, stream=self.device.stream, memory=self._device_memory)
         self.pool = EnginePool(backend, bundle, settings, budget)
-        self._workspaces: dict[tuple[int, int, int], Workspace] = {}
-        """By height and width of the latent, and batch; what was used last comes last."""
+        self.profiles = backend.profiles(bundle, settings)
+        """The ranges of shapes that its engines take."""
+        self._workspaces: dict[Size, Workspace] = {}
+        """What was used last comes last."""
         self._padding_told = False
 
     @property
@@ -71,40 +75,42 @@ class OpenWay:
         return f"{self.pool.description}, bundle {self.bundle.folder.resolve().name}"
 
     def workspace(self, width: int, height: int, batch: int = 1) -> Workspace:
-        """Buffers and calls for so many low-resolution pictures of that size.
+        """Buffers and calls for so many low-resolution pictures of that size, or for more than these.
 
         Raises:
-            ImageTooLargeError: it is larger than the bundle's shape.
+            ImageTooLargeError: it is larger than the engines take.
             MemoryBudgetError: at this size a graph takes more than the budget.
         """
-        manifest = self.bundle.manifest
-        size = latent_size(manifest, width, height)
-        if size != latent_size_needed(width, height) and not self._padding_told:
+        size = working_size(self.profiles, width, height, batch)
+        _, H, W = size
+        if latent_size_needed(width, height) != (H, W) and not self._padding_told:
             self._padding_told = True
             _log.warning(
-                "the bundle has one shape, so smaller pictures are padded to %dx%d; they differ slightly from those of "
-                "a bundle without --static",
-                size[1] * VAE_FACTOR // UPSCALE,
-                size[0] * VAE_FACTOR // UPSCALE,
+                "the engines have fixed shapes, so smaller pictures are padded, here to %dx%d; they differ slightly "
+                "from those of engines without",
+                W * VAE_FACTOR // UPSCALE,
+                H * VAE_FACTOR // UPSCALE,
             )
-        key = (*size, batch)
-        found = self._workspaces.pop(key, None)
+        found = self._workspaces.pop(size, None)
         if found is None:
             while len(self._workspaces) >= self.device.sizes_kept:  # free old buffers before the new ones are made
                 self._free(next(iter(self._workspaces)))
-            found = make_workspace(manifest, self.pool, self.device, size, batch)
-        self._workspaces[key] = found
+            found = make_workspace(self.bundle.manifest, self.pool, self.device, size)
+        self._workspaces[size] = found
         return found
 
-    def _free(self, key: tuple[int, int, int]) -> None:
+    def _device_memory(self, nbytes: int) -> Tensor:
+        return self.device.tensor((nbytes,), "uint8")
+
+    def _free(self, size: Size) -> None:
         self.device.synchronize()
         with DEVICE_SETUP:
-            self.pool.unbind(self._workspaces.pop(key).calls.values())
+            self.pool.unbind(self._workspaces.pop(size).calls.values())
 
     def rest(self) -> None:
         """Frees engines and buffers, once they have done their work; those that are needed again are opened again."""
-        for key in list(self._workspaces):
-            self._free(key)
+        for size in list(self._workspaces):
+            self._free(size)
         self.pool.close()
 
 

@@ -27,6 +27,7 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
     Args:
         images: as `Upscaler.__call__` takes them; drawn in the caller's thread, a few ahead.
         batch: pictures of one size that are restored together, at most.
+        most: how many of a picture's size the engines take together.
         size: which pictures have one size.
         submit: puts pictures of one size on the device.
         finish: waits for them.
@@ -36,12 +37,13 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         self,
         images: Iterable[object],
         batch: int,
+        most: Callable[[Picture], int],
         size: Callable[[Picture], Hashable],
         submit: Callable[[tuple[Picture, ...]], _Batch],
         finish: Callable[[_Batch], list[Result | DossrError]],
     ) -> None:
         self._images, self._batch = iter(images), batch
-        self._size, self._submit, self._finish = size, submit, finish
+        self._most, self._size, self._submit, self._finish = most, size, submit, finish
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="dossr-load")
         self._loading: deque[Future[Picture | DossrError]] = deque()
         self._flying: deque[_Batch | DossrError] = deque()
@@ -64,7 +66,8 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
     def _group(self) -> _Batch | DossrError | None:
         """The next pictures that go together, on the device; the error of one that cannot be read; None at the end."""
         pictures: list[Picture] = []
-        while len(pictures) < self._batch and (loaded := self._next_loaded()) is not None:
+        room = self._batch
+        while len(pictures) < room and (loaded := self._next_loaded()) is not None:
             if isinstance(loaded, DossrError):
                 if not pictures:
                     self._loading.popleft()
@@ -73,6 +76,7 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
             if pictures and self._size(loaded) != self._size(pictures[0]):
                 break
             pictures.append(loaded)
+            room = min(room, self._most(loaded))
             self._loading.popleft()
         return self._submit(tuple(pictures)) if pictures else None
 

@@ -26,7 +26,7 @@ from runtime.plans import bundle_plan, check_baked
 from runtime.result import Result
 from runtime.stream import PictureStream
 from runtime.trace import Trace
-from runtime.workspace import latent_size_needed
+from runtime.workspace import largest_batch, latent_size_needed
 
 MAX_THREADS = 1024
 _log = logging.getLogger("dossr")
@@ -178,8 +178,8 @@ class Upscaler:
 
         Args:
             images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
-            batch: how many consecutive pictures of one size (padded) are restored together, at most: up to the bundle's
-                largest batch. Each has the noise that it has alone.
+            batch: how many consecutive pictures of one size (padded) are restored together, at most: up to what the
+                engines take. Each has the noise that it has alone.
             scale, steps, order, seed, color_fix, bit_depth: see `__call__`.
 
         Returns:
@@ -191,9 +191,10 @@ class Upscaler:
             SettingsError: a setting is outside its range.
         """
         check_scale(scale)
-        most = self._manifest.axes["B"].max
+        profiles = self._ways.asked.profiles
+        most = max(profile.max[0] for profile in profiles)
         if type(batch) is not int or not 1 <= batch <= most:
-            raise SettingsError(f"batch must be a whole number in 1..{most}, which this bundle takes, not {batch!r}")
+            raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
         plan = self._plan(steps, order, None, False)
         job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
 
@@ -206,6 +207,7 @@ class Upscaler:
         return PictureStream(
             images,
             batch,
+            lambda picture: largest_batch(profiles, picture.width, picture.height),
             lambda picture: latent_size_needed(picture.width, picture.height),
             lambda pictures: self._submitted(Batch(pictures, job, Clock())),
             finish,

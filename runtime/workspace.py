@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engines.bundle import Manifest
 from engines.errors import ImageTooLargeError
 from engines.graphs import LATENT_CHANNELS, LOW_RES_MULTIPLE, UPSCALE, VAE_FACTOR, resolve_shape
+from engines.profiles import Profile, Size, axis_sizes, choose_profile
 from runtime.device import Device, SamplerState
 from runtime.engine_pool import EnginePool, PooledCall
 from runtime.kernels import Tensor
@@ -42,21 +43,28 @@ class Workspace:
         return tuple(self.calls[name].run for name in ("denoise", "controlnet", "unet") if name in self.calls)
 
 
-def latent_size(manifest: Manifest, width: int, height: int) -> tuple[int, int]:
-    """(H, W) of the latent for a low-resolution picture; the fixed size where the bundle has one.
+def working_size(profiles: Sequence[Profile], width: int, height: int, batch: int = 1) -> Size:
+    """The size that `batch` low-resolution pictures are worked on at: theirs, or the smallest that an engine takes.
 
     Raises:
-        ImageTooLargeError: the picture is larger than the bundle's fixed or largest shape.
+        ImageTooLargeError: the picture is larger than every profile takes, in that number.
     """
-    H, W = latent_size_needed(width, height)
-    rows, columns = manifest.axes["H"], manifest.axes["W"]
-    if rows.max < H or columns.max < W:
+    needed = (batch, *latent_size_needed(width, height))
+    chosen = choose_profile(profiles, needed)
+    if chosen is None:
         low = VAE_FACTOR // UPSCALE
+        largest = [f"{low * W}x{low * H}" for B, H, W in (profile.max for profile in profiles) if batch <= B]
         raise ImageTooLargeError(
-            f"the picture is {width}x{height}, this bundle takes at most {low * columns.max}x{low * rows.max}; crop "
-            "it, or export with a larger --static shape or without one"
+            f"the picture is {width}x{height}, this bundle takes at most {' or '.join(dict.fromkeys(largest))}; crop "
+            "it, or export with a larger --static shape or without one, or build TensorRT engines of a larger --profile"
         )
-    return max(H, rows.min), max(W, columns.min)
+    return profiles[chosen].padded(needed)
+
+
+def largest_batch(profiles: Sequence[Profile], width: int, height: int) -> int:
+    """How many pictures of that size are worked on together at most; 1 where none is."""
+    one = (1, *latent_size_needed(width, height))
+    return max((profile.max[0] for profile in profiles if profile.covers(one)), default=1)
 
 
 def latent_size_needed(width: int, height: int) -> tuple[int, int]:
@@ -66,23 +74,20 @@ def latent_size_needed(width: int, height: int) -> tuple[int, int]:
     return H, W
 
 
-def make_workspace(
-    manifest: Manifest, pool: EnginePool, device: Device, latent: tuple[int, int], batch: int = 1
-) -> Workspace:
-    """Allocates the buffers for `batch` latents of (H, W) on the device and binds every graph to them.
+def make_workspace(manifest: Manifest, pool: EnginePool, device: Device, size: Size) -> Workspace:
+    """Allocates the buffers of that size on the device and binds every graph to them.
 
     Raises:
         MemoryBudgetError: some graph at this size takes more than the pool's budget.
     """
-    H, W = latent
-    low = VAE_FACTOR // UPSCALE
-    sizes = {"B": batch, "H": H, "W": W, "h": low * H, "w": low * W}
+    batch, H, W = size
+    sizes = axis_sizes(size)
 
     def new_latent() -> Tensor:
         return device.tensor((batch, LATENT_CHANNELS, H, W))
 
     preprocessed, decoded = (device.tensor((batch, 3, VAE_FACTOR * H, VAE_FACTOR * W)) for _ in range(2))
-    low_res = device.tensor((batch, 3, low * H, low * W))
+    low_res = device.tensor((batch, 3, sizes["h"], sizes["w"]))
     mean, std = new_latent(), new_latent()
     condition = new_latent() if manifest.separate_condition else mean
     control_scale = device.constant(1.0)

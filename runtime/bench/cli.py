@@ -124,10 +124,6 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
     folder = args.bundle or default_bundle()
     bundle = open_bundle(folder)
     plans = [bundle_plan(bundle.manifest, case.steps, case.order) for case in cases]
-    most = bundle.manifest.axes["B"].max
-    for batch in args.batch:
-        if not 1 <= batch <= most:
-            raise SettingsError(f"--batch takes whole numbers in 1..{most}, which this bundle takes, not {batch}")
     options = {
         "bundle": str(folder),
         "engine": args.engine,
@@ -137,7 +133,13 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         "fallback": "none",  # a picture that is made again would be timed as one
     }
     settings = EngineSettings(device=args.device, threads=args.threads)
-    choose_backend(args.engine, bundle, settings).prepare(settings)
+    backend = choose_backend(args.engine, bundle, settings)
+    backend.prepare(settings)
+    profiles = backend.profiles(bundle, settings)
+    most = max(profile.max[0] for profile in profiles)
+    for batch in args.batch:
+        if not 1 <= batch <= most:
+            raise SettingsError(f"--batch takes whole numbers in 1..{most}, which the engines take, not {batch}")
     facts = machine()
     say("ceilings of the machine")
     half = bundle.manifest.precision is Precision.FP16
@@ -197,7 +199,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         "ceilings": asdict(ceilings)
         | {"flops": ceilings.flops, "flops before": before.flops, "flops after": after.flops},
         "cold": cold_report(colds),
-        "cases": [case_report(bundle, result, ceilings) for result in results],
+        "cases": [case_report(bundle, profiles, result, ceilings) for result in results],
         "throughput": [
             throughput_report(throughput(stream, seconds), results[0].total)
             for stream, seconds in zip(streams, streamed, strict=True)

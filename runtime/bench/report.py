@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.bundle import Bundle
 from engines.errors import DossrError
-from engines.graphs import UPSCALE, VAE_FACTOR
+from engines.profiles import Profile, axis_sizes
 from runtime.bench.ceilings import Ceilings
 from runtime.bench.cold import Cold
 from runtime.bench.measure import CODECS, ENGINE, Measured
@@ -20,16 +20,16 @@ from runtime.bench.peers import Peer, psnr, ratios
 from runtime.bench.spread import Spread, spread
 from runtime.bench.throughput import Throughput
 from runtime.bench.work import Work, graph_work
-from runtime.workspace import latent_size
+from runtime.workspace import working_size
 
 SCHEMA = 1
 _PARTS = {"denoise": ("denoise", "controlnet", "unet")}
 """Span to the graphs that may stand behind it, where that is not the one of its name."""
 
 
-def case_report(bundle: Bundle, measured: Measured, ceilings: Ceilings) -> dict[str, Any]:
+def case_report(bundle: Bundle, profiles: Sequence[Profile], measured: Measured, ceilings: Ceilings) -> dict[str, Any]:
     """A case's figures, its stages with their work and how near they come to the machine's ceilings."""
-    works, uncounted = stage_works(bundle, measured.case.width, measured.case.height)
+    works, uncounted = stage_works(bundle, profiles, measured.case.width, measured.case.height)
     return {
         "width": measured.case.width,
         "height": measured.case.height,
@@ -57,11 +57,11 @@ def case_report(bundle: Bundle, measured: Measured, ceilings: Ceilings) -> dict[
     }
 
 
-def stage_works(bundle: Bundle, width: int, height: int) -> tuple[dict[str, Work], dict[str, str]]:
+def stage_works(
+    bundle: Bundle, profiles: Sequence[Profile], width: int, height: int
+) -> tuple[dict[str, Work], dict[str, str]]:
     """Work of each engine call for a picture of that size, from the canonical graphs; and why where it is not known."""
-    H, W = latent_size(bundle.manifest, width, height)
-    low = VAE_FACTOR // UPSCALE
-    sizes = {"B": 1, "H": H, "W": W, "h": low * H, "w": low * W}
+    sizes = axis_sizes(working_size(profiles, width, height))
     works: dict[str, Work] = {}
     unknown: dict[str, str] = {}
     for name in ENGINE:

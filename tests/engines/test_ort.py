@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from engines.backends import choose_backend
+from engines.backends import BACKENDS, backend_named, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import FileRecord, open_bundle
 from engines.errors import BundleHashError, BundlePathError, EngineError, EngineUnavailableError, SettingsError
@@ -63,7 +63,7 @@ def buffers(height=8, width=16):
 
 
 def test_runs_in_place_and_again_without_rebinding(bundle):
-    runner = choose_backend("auto").open(bundle, "denoise", EngineSettings(device="cpu"))
+    runner = backend_named("onnxruntime").open(bundle, "denoise", EngineSettings(device="cpu"))
     assert "CPUExecutionProvider" in runner.description
     tensors = buffers()
     call = runner.bind(tensors)
@@ -91,7 +91,7 @@ def test_runs_in_place_and_again_without_rebinding(bundle):
     ],
 )
 def test_wrong_buffers_are_named(bundle, change, message):
-    runner = choose_backend("onnxruntime").open(bundle, "denoise", EngineSettings(device="cpu"))
+    runner = backend_named("onnxruntime").open(bundle, "denoise", EngineSettings(device="cpu"))
     tensors = buffers()
     change(tensors)
     with pytest.raises(EngineError, match=message):
@@ -100,7 +100,7 @@ def test_wrong_buffers_are_named(bundle, change, message):
 
 def test_failure_inside_the_engine_is_named(tmp_path):
     """The tiny decode graph cannot add tensors of two sizes: AveragePool of a 3x3 image has no output."""
-    runner = choose_backend("auto").open(open_bundle(write_tiny_bundle(tmp_path)), "encode", EngineSettings())
+    runner = backend_named("onnxruntime").open(open_bundle(write_tiny_bundle(tmp_path)), "encode", EngineSettings())
     tensors = {
         "image": HostBuffer(np.zeros((1, 3, 0, 0), np.float32)),
         "latent_mean": HostBuffer(np.zeros((1, 4, 0, 0), np.float32)),
@@ -114,27 +114,28 @@ def test_weights_outside_the_bundle_are_refused(tmp_path):
     (tmp_path / "outside.bin").write_bytes(bytes(64))
     folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "../../../outside.bin"))
     with pytest.raises(BundlePathError, match="outside the bundle"):
-        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+        backend_named("onnxruntime").open(open_bundle(folder), "encode", EngineSettings())
 
 
 def test_a_graph_that_onnxruntime_refuses_is_named(tmp_path):
     folder = write_tiny_bundle(tmp_path / "bundle", external=("encode", "weights.bin"))
     with pytest.raises(BundleHashError, match=r"weights in onnx/encode/weights\.bin, which the manifest does not list"):
-        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+        backend_named("onnxruntime").open(open_bundle(folder), "encode", EngineSettings())
     weights = folder / "onnx/encode/weights.bin"
     weights.write_bytes(b"short")
     manifest = open_bundle(folder).manifest
     record = FileRecord(sha256=sha256_file(weights), size=5)
     dataclasses.replace(manifest, files={**manifest.files, "onnx/encode/weights.bin": record}).write(folder)
     with pytest.raises(EngineError, match="cannot open"):
-        choose_backend("auto").open(open_bundle(folder), "encode", EngineSettings())
+        backend_named("onnxruntime").open(open_bundle(folder), "encode", EngineSettings())
 
 
-def test_engines_by_name():
-    with pytest.raises(SettingsError, match="engine must be one of auto, onnxruntime, tensorrt, not 'tvm'"):
-        choose_backend("tvm")
-    with pytest.raises(EngineUnavailableError, match="use --engine onnxruntime"):
-        choose_backend("tensorrt")
+def test_engines_by_name(bundle):
+    with pytest.raises(SettingsError, match="engine must be one of auto, tensorrt, onnxruntime, not 'tvm'"):
+        choose_backend("tvm", bundle, EngineSettings())
+    for name in BACKENDS:
+        assert choose_backend(name, bundle, EngineSettings()).name == name
+    assert choose_backend("auto", bundle, EngineSettings(device="cpu")).name == "onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_options_that_the_cpu_does_not_take():
 
 
 def test_place_of_buffers():
-    assert choose_backend("onnxruntime").place(EngineSettings(device="cpu")) == "cpu"
+    assert backend_named("onnxruntime").place(EngineSettings(device="cpu")) == "cpu"
 
 
 def test_inputs_are_read_anew_where_onnxruntime_copies_them(bundle):
@@ -183,4 +184,4 @@ def test_inputs_are_read_anew_where_onnxruntime_copies_them(bundle):
 )
 def test_provider_that_is_not_installed_is_named(bundle):
     with pytest.raises(EngineUnavailableError, match=r"needs CUDAExecutionProvider.*or use --device cpu"):
-        choose_backend("auto").open(bundle, "encode", EngineSettings(device="cuda"))
+        backend_named("onnxruntime").open(bundle, "encode", EngineSettings(device="cuda"))

@@ -19,7 +19,7 @@ from runtime import kernels
 from runtime.bench.photo import picture_file
 from runtime.default_bundle import DEMO_BUNDLE
 from runtime.trace import Trace
-from runtime.workspace import latent_size
+from runtime.workspace import latent_size_needed
 from tests.broken import overflowing, with_forms
 from tests.gpu import gpu_missing
 from tests.parity.exporting import DEMO, exported_bundle
@@ -202,7 +202,7 @@ def test_two_upscalers_in_two_threads(fp16, fp32):
 
 
 def test_given_noise(fp32, photo):
-    H, W = latent_size(open_bundle(fp32).manifest, 72, 56)
+    H, W = latent_size_needed(72, 56)
     generator = np.random.default_rng(1)
     noise = [generator.standard_normal((1, 4, H, W), np.float32) for _ in range(2 + 4)]
     settings = {"steps": 4, "noise": noise}

@@ -141,7 +141,7 @@ def test_nothing_to_restore(upscaler):
 
 @pytest.mark.parametrize("batch", [0, 9, 1.0, True, "2"])
 def test_batches_that_the_bundle_does_not_take(upscaler, batch):
-    with pytest.raises(SettingsError, match=r"batch must be a whole number in 1\.\.8, which this bundle takes"):
+    with pytest.raises(SettingsError, match=r"batch must be a whole number in 1\.\.8, which the engines take"):
         upscaler.stream([], batch=batch)
 
 

@@ -165,7 +165,7 @@ def test_static_bundle_pads_small_pictures_and_refuses_large_ones(tmp_path, capl
         for _ in range(2):
             assert static(photo(5, 3)).image.size == (20, 12)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert "padded to 48x32" in caplog.text
+        assert "padded, here to 48x32" in caplog.text
         with pytest.raises(ImageTooLargeError, match="the picture is 49x32, this bundle takes at most 48x32"):
             static(photo(49, 32))
 

@@ -5,6 +5,7 @@ import pytest
 import runtime
 from engines.bundle import open_bundle
 from engines.errors import EngineError
+from engines.profiles import profile_of
 from runtime.bench.ceilings import Ceilings
 from runtime.bench.cold import first_picture
 from runtime.bench.measure import GAPS, Bench, Case, measured
@@ -74,7 +75,8 @@ def test_stage_of_two_calls_has_the_seconds_of_both():
 
 
 def test_report_of_a_case(bundle, figures):
-    report = case_report(open_bundle(bundle), figures[1], CEILINGS)
+    opened = open_bundle(bundle)
+    report = case_report(opened, (profile_of(opened.manifest.axes),), figures[1], CEILINGS)
     assert (report["width"], report["height"], report["steps"], report["batch"]) == (40, 24, 3, 1)
     stages = {stage["name"]: stage for stage in report["stages"]}
     decode = stages["decode"]
@@ -94,7 +96,7 @@ def test_report_of_a_case(bundle, figures):
 def test_a_graph_that_cannot_be_counted_is_said(bundle, tmp_path):
     opened = open_bundle(write_tiny_bundle(tmp_path))
     (tmp_path / "onnx/decode/model.onnx").write_text("damaged meanwhile")
-    works, uncounted = stage_works(opened, 16, 16)
+    works, uncounted = stage_works(opened, (profile_of(opened.manifest.axes),), 16, 16)
     assert set(works) == {"preprocess", "encode", "denoise"}
     assert "not a readable ONNX file" in uncounted["decode"]
 
