@@ -246,7 +246,7 @@ def find_plans(bundle: Bundle, machine: Machine) -> tuple[Path, PlanSet]:
     """
     found: list[tuple[float, Path, PlanSet]] = []
     others = []
-    for manifest in sorted((bundle.folder / PLANS).glob(f"*/{MANIFEST}")):
+    for manifest in sorted((bundle.folder / PLANS).glob(f"[!.]*/{MANIFEST}")):
         try:
             plans = read_plans(manifest.parent)
         except BundleSchemaError as error:

@@ -1,5 +1,6 @@
 """Engines that take fixed shapes alone: pictures are padded to them, in batches too."""
 
+import numpy as np
 import pytest
 
 import runtime
