@@ -93,7 +93,7 @@ class Call(Protocol):
 
     @property
     def recordable(self) -> bool:
-        """Whether, after a first run, `run` only puts work on the stream, so that a CUDA graph can be recorded of it."""
+        """Whether `run` now only puts work on the stream, so that a CUDA graph can be recorded of it."""
 
     @property
     def version(self) -> int:

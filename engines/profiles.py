@@ -69,8 +69,8 @@ def parse_profile(text: str) -> Profile:
     found = [_NUMBERS.fullmatch(part) for part in text.split(":")]
     if len(found) not in (1, 3) or None in found:
         raise SettingsError(
-            f"{text[:60]!r} is no profile, expected HxW, BxHxW or MIN:OPT:MAX in pixels of the latent, which are 1/8 of "
-            "the result's; a 512x512 result is 64x64"
+            f"{text[:60]!r} is no profile, expected HxW, BxHxW or MIN:OPT:MAX in pixels of the latent, 1/8 of the "
+            "result's; a 512x512 result is 64x64"
         )
     sizes = [(int(match[1] or 1), int(match[2]), int(match[3])) for match in found if match]
     return Profile(min=sizes[0], opt=sizes[len(sizes) // 2], max=sizes[-1])

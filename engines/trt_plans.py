@@ -252,7 +252,7 @@ def find_plans(bundle: Bundle, machine: Machine) -> tuple[Path, PlanSet]:
         except BundleSchemaError as error:
             others.append(str(error))
             continue
-        if reason := plans.unfit(machine) or _stale(bundle, plans):
+        if reason := plans.unfit(machine) or stale(bundle, plans):
             others.append(f"{manifest.parent.name}: {reason}")
         else:
             found.append((manifest.stat().st_mtime, manifest.parent, plans))
@@ -271,7 +271,7 @@ def build_command(bundle: Bundle) -> str:
     return f"python -m export.build --bundle {bundle.folder} --engine tensorrt"
 
 
-def _stale(bundle: Bundle, plans: PlanSet) -> str:
+def stale(bundle: Bundle, plans: PlanSet) -> str:
     """Why the plans are not of the bundle's graphs; empty where they are."""
     graphs = bundle.manifest.graphs
     if missing := sorted(graphs.keys() - plans.graphs.keys()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from runtime.doctor.engines import engines
 from runtime.doctor.findings import Asked, Finding, Mark
 from runtime.doctor.libraries import TENSORRT_PROBES, onnxruntime, package, tensorrt
 from runtime.doctor.machine import driver, system
@@ -18,6 +19,7 @@ CHECKS: dict[str, Check] = {
     "tensorrt": tensorrt,
     "package": package,
     "bundle": bundle,
+    "engines": engines,
     "memory": memory,
     "run": verdict,
 }

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import runtime
-from engines.backends import BACKENDS
 from engines.ort import PROVIDERS
 from runtime.doctor.findings import Asked, Finding, Mark, Remedy
 from runtime.doctor.probing import Answer, Probes
@@ -167,7 +166,6 @@ def tensorrt(_asked: Asked, probes: Probes) -> Iterator[Finding]:
 
 def tensorrt_finding(module: str, name: str, answer: Answer) -> Finding:
     """One of the two packages."""
-    used = "" if "tensorrt" in BACKENDS else "; this version runs no TensorRT engines yet"
     facts = {"version": None, "libraries": [], "builder": None, "error": answer.message or None} | dict(answer.facts)
     if answer.error == "ModuleNotFoundError" and f"'{module}'" in answer.message:
         text, mark = f"{name} is not installed", Mark.MISSING
@@ -178,7 +176,7 @@ def tensorrt_finding(module: str, name: str, answer: Answer) -> Finding:
     else:
         libraries = ", ".join(Path(file).name for file in facts["libraries"])
         kind = "builds and runs" if facts["builder"] else "runs"
-        text, mark = f"{name} {facts['version']} ({kind} engines), {libraries or 'libraries unknown'}{used}", Mark.OK
+        text, mark = f"{name} {facts['version']} ({kind} engines), {libraries or 'libraries unknown'}", Mark.OK
     return Finding(key=module, mark=mark, text=text, facts=facts)
 
 

@@ -1,5 +1,5 @@
 """Checks of the bundle, and the verdict. In: what is asked for, and the probes. Out: findings on the bundle, its
-memory, its compiled engines, and on what will run.
+memory, and on what will run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXPORT = Remedy(
 
 
 def bundle(asked: Asked, _probes: Probes) -> Iterator[Finding]:
-    """The bundle as the runtime would open it, and engines that were compiled of it."""
+    """The bundle as the runtime would open it."""
     facts: dict[str, object] = {"folder": str(asked.bundle.absolute()), "demo": _is_demo(asked.bundle)}
     try:
         opened = open_bundle(asked.bundle, check_hashes=asked.check)
@@ -66,7 +66,6 @@ def bundle(asked: Asked, _probes: Probes) -> Iterator[Finding]:
             "checkpoint": manifest.checkpoint.get("file"),
         },
     )
-    yield _engines(opened.folder)
 
 
 def _is_demo(folder: Path) -> bool:
@@ -84,17 +83,6 @@ def _verified(opened: Bundle) -> bool | None:
     engines = opened.manifest.verified.get("engines", {})
     passed = [engine["passed"] for engine in engines.values() if engine["ran"]]
     return all(passed) if passed else None
-
-
-def _engines(folder: Path) -> Finding:
-    """engines/<backend>/<key>/ of the bundle. No backend of this version reads them."""
-    keys = sorted(path.relative_to(folder / "engines").as_posix() for path in folder.glob("engines/*/*"))
-    return Finding(
-        key="engines",
-        mark=Mark.WARNING if keys else Mark.MISSING,
-        text=f"compiled engines {', '.join(keys)}, which this version does not read" if keys else "no compiled engines",
-        facts={"keys": keys},
-    )
 
 
 def memory(asked: Asked, _probes: Probes) -> Iterator[Finding]:
@@ -134,7 +122,7 @@ def verdict_finding(asked: Asked, answer: Answer, ort: Answer, driver: Answer) -
         text = f"{answer.error}: {answer.message}" if answer.error else f"the runtime {answer.message}"
         return Finding(key="run", mark=Mark.WARNING, text=f"nothing runs: {text}", facts=facts | {"error": text})
     opened = facts["opened"] or facts["prepared"]
-    why = ["the fastest engine of this version" if asked.engine == "auto" else f"--engine {asked.engine}"]
+    why = ["the fastest engine that is usable" if asked.engine == "auto" else f"--engine {asked.engine}"]
     mark, reason = _device_reason(asked.device, facts["prepared"], opened, ort, driver)
     why.append(reason)
     return Finding(
@@ -154,6 +142,8 @@ def _device_reason(asked: str, prepared: str, opened: str, ort: Answer, driver: 
         return Mark.WARNING, f"{prepared.rpartition(', ')[2]} was chosen first, and does not load"
     if cuda in opened:
         return Mark.OK, "there is a GPU, and CUDA loads"
+    if opened.startswith("tensorrt"):
+        return Mark.OK, "there is a GPU, and the bundle has engines for it"
     if not driver.facts.get("gpus"):
         return Mark.OK, "no NVIDIA GPU was found"
     if cuda in ort.facts.get("providers", ()):

@@ -77,9 +77,11 @@ def run(tell: Tell, engine: str, device: str, bundle: str, check: str) -> None:
 
     importlib.import_module("runtime.kernels")
     settings = EngineSettings(device=device)
-    backend = choose_backend(engine, open_bundle(bundle, check_hashes=bool(check)), settings)
+    opened = open_bundle(bundle, check_hashes=bool(check))
+    backend = choose_backend(engine, opened, settings)
     tell({"engine": backend.name})
     tell({"prepared": backend.prepare(settings)})
+    tell({"profiles": [str(profile) for profile in backend.profiles(opened, settings)]})
     if backend.name == "onnxruntime":  # the others' graphs are compiled from the bundle's own
         _open(tell, backend, device)
 
