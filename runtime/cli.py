@@ -63,6 +63,11 @@ def parser(prog: str = "python -m runtime") -> Parser:
         default="auto",
         help="auto, cpu, cuda, cuda:N, openvino, coreml, migraphx or dml (default: %(default)s)",
     )
+    p.add_argument(
+        "--rebuild-engines",
+        action="store_true",
+        help="build TensorRT engines into the bundle where it has none for this machine (minutes)",
+    )
     p.add_argument("--threads", type=int, help="CPU threads of an engine call (default: every core allowed)")
     p.add_argument(
         "--max-memory", metavar="SIZE", help="what to hold at most, like 9GiB: engines are closed to stay below it"
@@ -108,6 +113,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         threads=args.threads,
         provider_options=options,
         max_memory=args.max_memory,
+        rebuild_engines=args.rebuild_engines,
         fallback=args.fallback,
     ) as upscaler:
         for source, output, depth in zip(args.input, outputs, depths, strict=True):

@@ -47,6 +47,8 @@ class Upscaler:
         max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
             closed when the budget asks, by estimates for the full-size model on a CPU. None: every engine is opened
             now and stays open.
+        rebuild_engines: whether TensorRT engines that the bundle lacks, or has for another GPU or version alone, are
+            built now, into the bundle, of one static shape or of its last engines' (minutes).
         fallback: what makes a picture again, from its beginning and of the same noise, when a stage gave NaN, infinity
             or values out of range (`runtime.guard`). "auto": the CPU in float32, where that is another engine than the
             asked one; a path: besides, that bundle of the same checkpoint (of --precision fp32, say); "none": nothing,
@@ -68,6 +70,7 @@ class Upscaler:
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         max_memory: int | str | None = None,
+        rebuild_engines: bool = False,
         fallback: str | Path = AUTO,
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
@@ -79,7 +82,12 @@ class Upscaler:
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
         budget = _bytes(max_memory)
         check_engine(engine)
-        settings = EngineSettings(device=device, threads=threads, provider_options=_pairs(provider_options))
+        settings = EngineSettings(
+            device=device,
+            threads=threads,
+            provider_options=_pairs(provider_options),
+            rebuild=bool(rebuild_engines),
+        )
         opened = open_bundle(bundle)
         backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
