@@ -125,8 +125,8 @@ class PlanSet:
         options, built = self.options, self.machine
         if machine.lean and not options.version_compatible:
             return "the lean runtime takes version-compatible plans alone"
-        same_version = built.tensorrt == machine.tensorrt
-        if not (same_version or (options.version_compatible and _version(built) <= _version(machine))):
+        runs = built.tensorrt == machine.tensorrt or (options.version_compatible and _later(built, machine))
+        if not runs:
             return f"they are of TensorRT {built.tensorrt}"
         here, there = machine.compute_capability, built.compute_capability
         fits = {
@@ -202,8 +202,12 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def _version(machine: Machine) -> tuple[int, ...]:
-    return parse_version(machine.tensorrt)
+def _later(built: Machine, machine: Machine) -> bool:
+    """Whether a library takes version-compatible plans of another: newer ones of the same major version do, and 11 those
+    of 10. Source: TensorRT 11.4.1's support matrix, "Engine Portability".
+    """
+    older, newer = (parse_version(side.tensorrt) for side in (built, machine))
+    return older <= newer and (older[0] == newer[0] or (older[0], newer[0]) == (10, 11))
 
 
 def read_plans(folder: Path) -> PlanSet:

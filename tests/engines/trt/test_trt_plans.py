@@ -121,7 +121,8 @@ def test_the_form_follows_the_version(bundle):
         ({}, dataclasses.replace(H200, tensorrt="11.4.0.27"), "they are of TensorRT 11.4.0.26"),
         ({}, dataclasses.replace(H200, lean=True), "the lean runtime takes version-compatible plans alone"),
         ({"version_compatible": True}, dataclasses.replace(H200, lean=True), ""),
-        ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="12.0.1"), ""),
+        ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="11.10.1"), ""),
+        ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="12.0"), "they are of TensorRT 11.4.0.26"),
         ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="11.3"), "they are of TensorRT 11.4.0.26"),
         ({"hardware_compatible": "same-cc"}, H100, ""),
         ({"hardware_compatible": "same-cc"}, ADA, "they are for sm90"),
@@ -131,6 +132,13 @@ def test_the_form_follows_the_version(bundle):
 )
 def test_where_plans_run(bundle, options, machine, reason):
     assert planned(bundle, H200, dataclasses.replace(OPTIONS, **options)).unfit(machine) == reason
+
+
+def test_version_compatible_plans_of_10_run_on_11(bundle):
+    old = dataclasses.replace(H200, tensorrt="10.16.1")
+    plans = planned(bundle, old, dataclasses.replace(OPTIONS, version_compatible=True))
+    assert not plans.unfit(H200)
+    assert planned(bundle, old, OPTIONS).unfit(H200) == "they are of TensorRT 10.16.1"
 
 
 def test_where_nothing_fits_both_sides_and_the_command_are_named(bundle):
