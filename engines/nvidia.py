@@ -1,7 +1,7 @@
 """The NVIDIA driver and its GPUs, through ctypes. In: the driver's libraries. Out: a `Driver`, or why there is none.
 
-No context is created, so that nothing is taken on a GPU. What the driver's own library does not say without one (free
-memory, the release) comes from NVML, where that is there.
+Asking creates no context, so that nothing is taken on a GPU. What the driver's own library does not say without one
+(free memory, the release) comes from NVML, where that is there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -111,6 +111,47 @@ def ignore_captures() -> None:
     mode = ctypes.c_int(_THREAD_LOCAL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(_LIBRARY).cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+
+
+@contextlib.contextmanager
+def on_gpu(index: int) -> Iterator[None]:
+    """Makes a GPU the calling thread's current one during the block, in the context that CUDA's runtime uses, too.
+
+    Raises:
+        EngineUnavailableError: the driver refuses.
+    """
+    push, pop = _context(index)
+    push()
+    try:
+        yield
+    finally:
+        pop()
+
+
+@cache
+def _context(index: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Makes the GPU's primary context current, and what was current before. The context is kept as long as the process
+    lives, as CUDA's runtime does.
+    """
+    driver()
+    call = partial(_call, ctypes.CDLL(_LIBRARY))
+    context = ctypes.c_void_p()
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), _integer(partial(call, "cuDeviceGet"), index))
+    return partial(call, "cuCtxPushCurrent_v2", context), partial(
+        call, "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p())
+    )
+
+
+def free_memory(index: int) -> int | None:
+    """Bytes of a GPU that no process holds now; None where NVML does not say.
+
+    Raises:
+        EngineUnavailableError: see `driver`.
+    """
+    driver()
+    call = partial(_call, ctypes.CDLL(_LIBRARY))
+    with _Nvml() as nvml:
+        return _gpu(call, nvml, index).free
 
 
 def _gpu(call: Callable[..., None], nvml: _Nvml, index: int) -> Gpu:

@@ -203,8 +203,8 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def _later(built: Machine, machine: Machine) -> bool:
-    """Whether a library takes version-compatible plans of another: newer ones of the same major version do, and 11 those
-    of 10. Source: TensorRT 11.4.1's support matrix, "Engine Portability".
+    """Whether a library takes version-compatible plans of another: newer ones of the same major version do, and 11
+    those of 10. Source: TensorRT 11.4.1's support matrix, "Engine Portability".
     """
     older, newer = (parse_version(side.tensorrt) for side in (built, machine))
     return older <= newer and (older[0] == newer[0] or (older[0], newer[0]) == (10, 11))

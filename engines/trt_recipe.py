@@ -1,0 +1,69 @@
+"""How plans are built, in words and numbers. In: options, a graph, free memory. Out: flags by their names, shapes and
+sizes, which `engines.trt_build` hands to TensorRT and a dry run prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engines.graphs import GraphSpec, resolve_shape
+from engines.profiles import Profile, axis_sizes
+from engines.trt_plans import PlanOptions
+
+NETWORK_FLAGS = ("STRONGLY_TYPED",)
+"""Of NetworkDefinitionCreationFlag: types are the ONNX file's. TensorRT 11 builds no other networks."""
+CLEARED_FLAGS = ("TF32",)
+"""Of BuilderFlag, set by default: TF32 keeps 10 bits of float32's 23, and an fp32 bundle would miss its gate."""
+HARDWARE_LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
+"""`PlanOptions.hardware_compatible` to HardwareCompatibilityLevel."""
+_RESERVE = 1 << 30
+_LEAST_WORKSPACE = 256 << 20
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of one input: smallest, optimal, largest."""
+
+
+def builder_flags(options: PlanOptions) -> tuple[str, ...]:
+    """Names of BuilderFlag that are set.
+
+    The lean runtime stays part of version-compatible plans, so that the full library runs them as well. Stripped plans
+    are refitted with the very weights that they were built with, which costs no speed.
+    """
+    wanted = {
+        "VERSION_COMPATIBLE": options.version_compatible,
+        "WEIGHT_STREAMING": options.weight_streaming,
+        "STRIP_PLAN": options.strip_weights,
+        "REFIT_IDENTICAL": options.strip_weights,
+    }
+    return tuple(name for name, asked in wanted.items() if asked)
+
+
+def input_shapes(spec: GraphSpec, profile: Profile) -> dict[str, Shapes]:
+    """Of each input of a graph that has dynamic axes."""
+    return {
+        tensor.name: (
+            resolve_shape(tensor.shape, axis_sizes(profile.min)),
+            resolve_shape(tensor.shape, axis_sizes(profile.opt)),
+            resolve_shape(tensor.shape, axis_sizes(profile.max)),
+        )
+        for tensor in spec.inputs
+        if any(isinstance(dim, str) for dim in tensor.shape)
+    }
+
+
+def workspace(free: int | None) -> int | None:
+    """Bytes that one kernel may take besides: what is free, but for a tenth, and at least 1 GiB, that the weights and
+    the builder itself need; None, TensorRT's own default (all of the GPU's memory), where free memory is not known.
+    """
+    return None if free is None else max(free - max(_RESERVE, free // 10), _LEAST_WORKSPACE)
+
+
+def describe(options: PlanOptions) -> Sequence[str]:
+    """The settings in words, for people."""
+    flags = [*builder_flags(options), *(f"no {name}" for name in CLEARED_FLAGS)]
+    return (
+        f"network flags       {', '.join(NETWORK_FLAGS)}",
+        f"builder flags       {', '.join(flags)}",
+        f"optimization level  {options.optimization_level}",
+        f"hardware            {HARDWARE_LEVELS[options.hardware_compatible]}",
+        "attention           decomposable (where no fused kernel fits, it is built of others)",
+    )
