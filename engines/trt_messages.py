@@ -32,12 +32,12 @@ HARMLESS = {
 FIXES = {
     r"[Oo]ut ?of ?memory|OutOfMemory|cudaErrorMemoryAllocation": "memory of the GPU ran out: end other processes on it "
     "(see `nvidia-smi`), pass a smaller --profile, or --workspace SIZE",
-    r"[Cc]ould not find any implementation for node": "no kernel does this within the workspace and for this GPU: raise "
-    "--workspace, or pass --optimization-level 4",
+    r"[Cc]ould not find any implementation for node": "no kernel does this within the workspace and for this GPU: "
+    "raise --workspace, or pass --optimization-level 4",
     r"no kernel image|does not support (compute capability|SM)|SM \d+\.\d+|not supported on this GPU": "this TensorRT "
     "has no code for this GPU: install the version whose support matrix names it",
-    r"failure with error: 35|driver version is insufficient|insufficient driver": "update NVIDIA's driver to release 580 "
-    "or newer",
+    r"failure with error: 35|driver version is insufficient|insufficient driver": "update NVIDIA's driver to release "
+    "580 or newer",
     r"engine plan file is|expecting library version|[Vv]ersion (tag|mismatch)|[Ss]erialization assertion": "the engine "
     "is of another TensorRT or GPU: build it again",
     r"timing cache.*(mismatch|incompatible|not compatible)|[Ii]ncompatible timing cache": "pass --no-timing-cache, or "
