@@ -1,43 +1,231 @@
-"""The TensorRT backend. In: a bundle's plans, built for this machine. Out: engines that run on device memory."""
+"""The TensorRT backend. In: a bundle's plans, built for this machine. Out: engines that run on device memory.
+
+The library is imported when it is needed, and the driver asked before: without one, TensorRT ends the process.
+"""
 
 from __future__ import annotations
 
-from engines.base import EngineSettings, Footprint, Runner
-from engines.bundle import Bundle
-from engines.errors import EngineUnavailableError
-from engines.profiles import Profile
+import hashlib
+import logging
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-_REASON = "this version runs no tensorrt engines yet; use --engine onnxruntime"
+from engines.base import DEVICE_SETUP, EngineSettings, Footprint, Runner
+from engines.bundle import Bundle
+from engines.errors import (
+    BundleHashError,
+    DossrError,
+    EngineBuildError,
+    EngineError,
+    EngineUnavailableError,
+    SettingsError,
+)
+from engines.memory import format_size
+from engines.nvidia import driver, free_memory, on_gpu
+from engines.profiles import Profile
+from engines.trt_arena import Arena
+from engines.trt_plans import (
+    BACKEND,
+    PIECE,
+    PLANS,
+    Machine,
+    PlanSet,
+    build_command,
+    default_options,
+    find_plans,
+)
+
+if TYPE_CHECKING:
+    import tensorrt
+
+_RESERVE = 1 << 30
+"""Bytes of a GPU that are left free beside streamed weights."""
+_log = logging.getLogger("dossr")
 
 
 class TensorRT:
-    """See `engines.base.Backend`."""
+    """See `engines.base.Backend`. Engines that it opens for one stream share the memory they work in."""
 
-    name = "tensorrt"
+    name = BACKEND
+
+    def __init__(self) -> None:
+        self._arenas: dict[int, Arena] = {}
+        """By stream."""
 
     def open(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Runner:
         """See `engines.base.Backend.open`."""
-        raise EngineUnavailableError(_REASON)
+        self.prepare(settings)
+        folder, plans = self._plans(bundle, settings)
+        from engines.trt_run import TensorRtRunner
+        from engines.trt_tensors import check_tensors
+
+        index = device_index(settings)
+        with on_gpu(index), DEVICE_SETUP:
+            engine = _deserialized(bundle, folder, plans, graph)
+            spec = bundle.manifest.graphs[graph].spec
+            check_tensors(engine, spec)
+            if plans.options.strip_weights:
+                from engines.trt_refit import refit
+
+                refit(engine, bundle.path(plans.graphs[graph].onnx))
+            streamed = _stream_weights(engine, index)
+        arena = None
+        if settings.memory is not None and settings.stream is not None:
+            arena = self._arenas.setdefault(settings.stream, Arena(settings.memory))
+        description = f"{_described(plans.machine, settings)}, engine {folder.name}{streamed}"
+        return TensorRtRunner(engine, spec, description, device=index, stream=settings.stream, arena=arena)
 
     def prepare(self, settings: EngineSettings) -> str:
         """See `engines.base.Backend.prepare`."""
-        raise EngineUnavailableError(_REASON)
+        if settings.provider_options:
+            names = ", ".join(name for name, _ in settings.provider_options)
+            raise SettingsError(f"TensorRT takes no provider options, given {names}; leave them out")
+        return _described(_machine(settings), settings)
 
     def place(self, settings: EngineSettings) -> str:
         """See `engines.base.Backend.place`."""
-        raise EngineUnavailableError(_REASON)
+        return f"cuda:{device_index(settings)}"
 
     def profiles(self, bundle: Bundle, settings: EngineSettings) -> tuple[Profile, ...]:
         """See `engines.base.Backend.profiles`."""
-        raise EngineUnavailableError(_REASON)
+        return self._plans(bundle, settings)[1].options.profiles
 
     def usable(self, bundle: Bundle, settings: EngineSettings) -> bool:
         """See `engines.base.Backend.usable`."""
-        return False
+        built = any((bundle.folder / PLANS).glob("[!.]*/manifest.json"))
+        if settings.device.partition(":")[0] not in ("auto", "cuda") or settings.provider_options:
+            return False
+        if not built and not settings.rebuild:
+            return False
+        try:
+            machine = _machine(settings)
+            find_plans(bundle, machine)
+        except DossrError as error:
+            if settings.rebuild and isinstance(error, EngineUnavailableError) and _can_build(settings):
+                return True
+            _log.warning("the bundle's TensorRT engines are not used: %s", error)
+            return False
+        return True
 
     def footprint(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Footprint:
-        """See `engines.base.Backend.footprint`."""
-        raise EngineUnavailableError(_REASON)
+        """See `engines.base.Backend.footprint`. Of the host's memory: a plan is read through a mapping, and its weights
+        stay on the host only where they are streamed.
+        """
+        plans = self._plans(bundle, settings)[1]
+        size = plans.graphs[graph].size
+        return Footprint(opening=size, open=size if plans.options.weight_streaming else 0, running=0)
 
     def trim(self) -> None:
         """See `engines.base.Backend.trim`."""
+        for arena in self._arenas.values():
+            arena.free()
+
+    def _plans(self, bundle: Bundle, settings: EngineSettings) -> tuple[Path, PlanSet]:
+        """The plans that run here; built now where that is asked for and there are none."""
+        machine = _machine(settings)
+        try:
+            return find_plans(bundle, machine)
+        except EngineUnavailableError:
+            if not settings.rebuild:
+                raise
+        from engines.trt_bundle import build_engines
+
+        _log.warning("building TensorRT engines for %s into %s; this takes minutes", machine, bundle.folder)
+        build_engines(bundle, device_index(settings), default_options(bundle), watch=lambda _what, _done: None)
+        return find_plans(bundle, machine)
+
+
+def device_index(settings: EngineSettings) -> int:
+    """Which GPU: N of "cuda:N", else 0.
+
+    Raises:
+        EngineUnavailableError: the device is no NVIDIA GPU, or there is no driver or no such GPU.
+    """
+    device, _, index = settings.device.partition(":")
+    if device not in ("auto", "cuda") or (index and not index.isdigit()):
+        raise EngineUnavailableError(
+            f"TensorRT runs on NVIDIA GPUs, not on {settings.device!r}; use --device cuda, or --engine onnxruntime"
+        )
+    gpus = driver().gpus
+    if int(index or 0) not in (gpu.index for gpu in gpus):
+        there = ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in gpus)
+        raise EngineUnavailableError(f"there is no GPU {index} for device {settings.device!r}; use one of {there}")
+    return int(index or 0)
+
+
+def _machine(settings: EngineSettings) -> Machine:
+    index = device_index(settings)  # asks the driver: the library comes after
+    from engines.trt_library import machine
+
+    return machine(index)
+
+
+def _can_build(settings: EngineSettings) -> bool:
+    try:
+        return not _machine(settings).lean
+    except EngineUnavailableError:
+        return False
+
+
+def _described(machine: Machine, settings: EngineSettings) -> str:
+    library = "tensorrt lean" if machine.lean else "tensorrt"
+    return f"{library} {machine.tensorrt}, cuda:{device_index(settings)}"
+
+
+def _deserialized(bundle: Bundle, folder: Path, plans: PlanSet, graph: str) -> tensorrt.ICudaEngine:
+    """The engine of a plan whose hash is right.
+
+    Raises:
+        BundleHashError: the file is not the one that was built.
+        EngineError: TensorRT cannot open it.
+    """
+    from engines.trt_library import trt
+    from engines.trt_log import LOG
+    from engines.trt_messages import failure
+
+    path = folder / f"{graph}.plan"
+    command = f"run `{build_command(bundle)}` again"
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            view = memoryview(data)
+            try:
+                if piece_hashes(view) != plans.graphs[graph].sha256:
+                    raise BundleHashError(f"{path} is not what was built (its sha256 differs); {command}")
+                runtime = trt.Runtime(LOG)
+                # A version-compatible plan carries the lean runtime, which is code: its hash is checked above.
+                runtime.engine_host_code_allowed = plans.options.version_compatible
+                with LOG.collecting() as said:
+                    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(view)
+            finally:
+                view.release()
+    except (OSError, ValueError) as error:
+        raise BundleHashError(f"{path} cannot be read ({error}); {command}") from error
+    if engine is None:
+        raise EngineError(f"TensorRT {trt.__version__} cannot open {path}: {failure(said)}; {command}")
+    return engine
+
+
+def piece_hashes(data: memoryview) -> tuple[str, ...]:
+    """sha256 of each `PIECE` bytes, on as many cores as there are."""
+
+    def digest(begin: int) -> str:
+        return hashlib.sha256(data[begin : begin + PIECE]).hexdigest()
+
+    with ThreadPoolExecutor() as threads:
+        return tuple(threads.map(digest, range(0, len(data), PIECE)))
+
+
+def _stream_weights(engine: tensorrt.ICudaEngine, device: int) -> str:
+    """Keeps the weights of an engine that can stream them on the GPU, as far as they fit; how many, in words."""
+    weights = engine.streamable_weights_size
+    if weights <= 0:
+        return ""
+    free = free_memory(device)
+    fits = free is None or weights + _RESERVE <= free
+    budget = weights if fits else engine.get_weight_streaming_automatic_budget()
+    engine.weight_streaming_budget_v2 = budget
+    if engine.weight_streaming_budget_v2 != budget:
+        raise EngineBuildError(f"TensorRT refuses a budget of {format_size(budget)} for streamed weights")
+    return "" if fits else f", {format_size(weights - budget)} of weights streamed from the host"

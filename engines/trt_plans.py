@@ -9,6 +9,7 @@ folder can be copied or removed as it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -169,6 +170,15 @@ def default_profiles(bundle: Bundle) -> tuple[Profile, ...]:
     return (Profile(min=opt, opt=opt, max=opt),)
 
 
+def default_options(bundle: Bundle) -> PlanOptions:
+    """How plans of the bundle were built last, for whatever machine; else with the default profile."""
+    built = sorted((bundle.folder / PLANS).glob(f"[!.]*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    for manifest in reversed(built):
+        with contextlib.suppress(BundleSchemaError):
+            return read_plans(manifest.parent).options
+    return PlanOptions(profiles=default_profiles(bundle))
+
+
 def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:
     """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands
     where the canonical one proved wrong, or in the operators that parsers before 10.14 know.
@@ -228,7 +238,7 @@ def read_plans(folder: Path) -> PlanSet:
             options=PlanOptions(**options | {"profiles": tuple(map(parse_profile, options["profiles"]))}),
             precision=str(raw["precision"]),
             onnx=dict(raw["onnx"]),
-            graphs={name: _record(entry) for name, entry in raw["graphs"].items()},
+            graphs={name: parse_record(entry) for name, entry in raw["graphs"].items()},
             driver=str(raw["driver"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -237,7 +247,8 @@ def read_plans(folder: Path) -> PlanSet:
         ) from error
 
 
-def _record(raw: Mapping[str, Any]) -> PlanRecord:
+def parse_record(raw: Mapping[str, Any]) -> PlanRecord:
+    """A record from its JSON."""
     return PlanRecord(**dict(raw) | {"sha256": tuple(raw["sha256"]), "messages": tuple(raw["messages"])})
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engines.bundle import Bundle
 from engines.graphs import GraphSpec, resolve_shape
 from engines.profiles import Profile, axis_sizes
 from engines.trt_plans import PlanOptions
@@ -18,6 +19,7 @@ HARDWARE_LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_CO
 """`PlanOptions.hardware_compatible` to HardwareCompatibilityLevel."""
 _RESERVE = 1 << 30
 _LEAST_WORKSPACE = 256 << 20
+_KERNELS, _LEAN_RUNTIME = 16 << 20, 48 << 20
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Of one input: smallest, optimal, largest."""
 
@@ -55,6 +57,20 @@ def workspace(free: int | None) -> int | None:
     the builder itself need; None, TensorRT's own default (all of the GPU's memory), where free memory is not known.
     """
     return None if free is None else max(free - max(_RESERVE, free // 10), _LEAST_WORKSPACE)
+
+
+def weights_bytes(bundle: Bundle, file: str) -> int:
+    """Bytes of an ONNX file of the bundle and of all weights beside it."""
+    folder = file.rpartition("/")[0] + "/"
+    files = bundle.manifest.files
+    beside = [name for name in files if name.startswith(folder) and not name.endswith(".onnx")]
+    return sum(files[name].size for name in (file, *beside))
+
+
+def plan_bytes(bundle: Bundle, file: str, options: PlanOptions) -> int:
+    """About how large a plan will be: its weights and kernels, and the lean runtime where it is part of it."""
+    weights = 0 if options.strip_weights else weights_bytes(bundle, file)
+    return weights + _KERNELS + (_LEAN_RUNTIME if options.version_compatible else 0)
 
 
 def describe(options: PlanOptions) -> Sequence[str]:

@@ -64,7 +64,7 @@ def _created(config: trt.IBuilderConfig, data: bytes) -> trt.ITimingCache | None
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # not there yet, or not to be read
         return b""
 
 
