@@ -2,9 +2,9 @@
 builder takes it is shown by tests/parity/test_tensorrt.py, where there is one.
 """
 
-import _thread
 import dataclasses
 import json
+import signal
 import threading
 import time
 
@@ -225,7 +225,7 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_finished(standin, bundle):
         if what == "decode: Timing Graph" and not pressed:
             assert threading.current_thread() is not threading.main_thread()
             pressed.append(what)
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             time.sleep(0.3)  # until the other thread has it
 
     with pytest.raises(KeyboardInterrupt):
