@@ -56,7 +56,7 @@ class TensorRT:
 
     def open(self, bundle: Bundle, graph: str, settings: EngineSettings) -> Runner:
         """See `engines.base.Backend.open`."""
-        self.prepare(settings)
+        described = self.prepare(settings)
         folder, plans = self._plans(bundle, settings)
         from engines.trt_run import TensorRtRunner
         from engines.trt_tensors import check_tensors
@@ -74,7 +74,7 @@ class TensorRT:
         arena = None
         if settings.memory is not None and settings.stream is not None:
             arena = self._arenas.setdefault(settings.stream, Arena(settings.memory))
-        description = f"{_described(plans.machine, settings)}, engine {folder.name}{streamed}"
+        description = f"{described}, engine {folder.name}{streamed}"
         return TensorRtRunner(engine, spec, description, device=index, stream=settings.stream, arena=arena)
 
     def prepare(self, settings: EngineSettings) -> str:
