@@ -80,6 +80,11 @@ class CudaStream:
     def synchronize(self) -> None:
         """Waits until all that is queued is done, without the GIL."""
 
+    def mark(self) -> CudaEvent:
+        """As `record`, to tell times by: while the stream captures, every launch of the graph records it. Its time is
+        that of the last launch; nothing can wait for it.
+        """
+
     def begin_capture(self) -> None:
         """From now on work is not run but recorded, and so is that of streams which wait for events of this one.
 

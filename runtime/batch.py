@@ -23,6 +23,7 @@ class Batch:
         self.pictures, self.job = pictures, job
         self._clock = clock
         self._submitted: Pending | DossrError | None = None
+        self._replayed = False
         for picture in pictures:
             for notice in picture.notices:
                 _log.warning("%s", notice)
@@ -44,6 +45,7 @@ class Batch:
         submitted, self._submitted = self._submitted or self._put(way), None
         if isinstance(submitted, DossrError):
             raise submitted
+        self._replayed = submitted.replayed
         with named_errors():
             return submitted.finish()
 
@@ -67,6 +69,7 @@ class Batch:
                 peak_memory=peak,
                 engine=made.engine,
                 guard_hits=made.guard_hits,
+                replayed=self._replayed,
                 notices=(*picture.notices, *made.notices),
                 metadata=picture.metadata,
             )

@@ -64,6 +64,9 @@ def parser(prog: str = "python -m runtime") -> Parser:
         help="auto, cpu, cuda, cuda:N, openvino, coreml, migraphx or dml (default: %(default)s)",
     )
     p.add_argument(
+        "--no-cuda-graphs", action="store_true", help="put every engine call on the GPU by itself, not whole pictures"
+    )
+    p.add_argument(
         "--rebuild-engines",
         action="store_true",
         help="build TensorRT engines into the bundle where it has none for this machine (minutes)",
@@ -113,6 +116,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         threads=args.threads,
         provider_options=options,
         max_memory=args.max_memory,
+        cuda_graphs=not args.no_cuda_graphs,
         rebuild_engines=args.rebuild_engines,
         fallback=args.fallback,
     ) as upscaler:

@@ -81,6 +81,11 @@ class Clock:
         yield
         self._stages.append((stage, start, self.now()))
 
+    def add(self, tape: Clock) -> None:
+        """Adds what another clock recorded, as the numbers that its marks have now."""
+        self._stages += [(stage, _fixed(start), _fixed(end)) for stage, start, end in tape._stages]
+        self._spans += [(name, _fixed(start), _fixed(end), step) for name, start, end, step in tape._spans]
+
     @property
     def spans(self) -> tuple[Span, ...]:
         """Those recorded so far, in order."""
@@ -95,3 +100,7 @@ class Clock:
 
     def _since(self, instant: Instant) -> int:
         return instant.nanoseconds(instant.mark) - self._began
+
+
+def _fixed(instant: Instant) -> Instant:
+    return Instant(instant.nanoseconds(instant.mark), int)

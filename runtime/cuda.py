@@ -15,10 +15,12 @@ from engines.base import DEVICE_SETUP
 from engines.errors import EngineUnavailableError
 from runtime import kernels
 from runtime.clock import Clock
-from runtime.device import SamplerState
+from runtime.device import Needs, SamplerState
+from runtime.engine_pool import PooledCall
 from runtime.guard import check_picture, check_start, check_step
 from runtime.kernels import Tensor
 from runtime.noise import NoiseSource, Philox, fill_items
+from runtime.recording import Recordings
 from solvers import Plan
 from solvers.plan import Step
 
@@ -81,11 +83,27 @@ class Cuda:
         """See `runtime.device.Device.kernels`."""
         return CudaKernels(self, plan, noise)
 
+    def recorded_kernels(self, plan: Plan, noise: NoiseSource, buffers: Sequence[Tensor]) -> CudaKernels:
+        """Kernels for a capture of `work`: they take these buffers, in order, and put everything on that stream."""
+        return CudaKernels(self, plan, noise, buffers)
+
+    def recordings(self, calls: Sequence[PooledCall]) -> Recordings:
+        """See `runtime.device.Device.recordings`."""
+        return Recordings(self, calls)
+
     def time(self, clock: Clock) -> None:
         """See `runtime.device.Device.time`."""
         if self.last is None or self.last.done:
-            self._instant = self._agreed()
-        clock.follow(self.work.record, partial(_nanoseconds, self._instant))
+            self.agree()
+        clock.follow(self.work.mark, partial(_nanoseconds, self._instant))
+
+    def agree(self) -> None:
+        """Looks anew how events and the host's clock go together; for when the device is idle."""
+        self._instant = self._agreed()
+
+    def nanoseconds(self, event: CudaEvent) -> int:
+        """When the event happened on the host's clock (`time.perf_counter_ns`)."""
+        return _nanoseconds(self._instant, event)
 
     def synchronize(self) -> None:
         """See `runtime.device.Device.synchronize`."""
@@ -115,19 +133,24 @@ class Cuda:
 class CudaKernels:
     """See `runtime.device.Kernels`. What changes from picture to picture (seed, coefficients) is in device memory."""
 
-    def __init__(self, device: Cuda, plan: Plan, noise: NoiseSource) -> None:
+    def __init__(
+        self, device: Cuda, plan: Plan, noise: NoiseSource, recorded_in: Sequence[Tensor] | None = None
+    ) -> None:
         self._device, self._plan, self._noise = device, plan, noise
+        self._recorded_in = None if recorded_in is None else iter(recorded_in)
+        """The buffers of a capture, in which nothing may be allocated."""
+        self._up, self._down = (device.uploads, device.downloads) if recorded_in is None else (device.work, device.work)
         self._native, self._work = device.native, device.work
         self._drawn = isinstance(noise, Philox)
         """Whether the noise is made in the kernels' registers."""
-        self._buffers: list[Tensor] = []
+        self.buffers: list[Tensor] = []
+        self._given: list[Tensor] = []
+        """The pictures in pinned memory."""
         self._pixels: list[tuple[Tensor, Tensor]] = []
         self._done: CudaEvent | None = None
         try:
-            seed = noise.seed if isinstance(noise, Philox) else 0
-            self._seed = self._sent(struct.pack("=Q", seed), (1,), "int64")
-            rows = _table(plan)
-            self._rows = self._sent(struct.pack(f"={len(rows)}f", *rows), (len(plan.steps) + 1, _COLUMNS), "float32")
+            self._seed_here, self._seed = self._sent(_seed(noise), (1,), "int64")
+            self._rows_here, self._rows = self._sent(_table(plan), (len(plan.steps) + 1, _COLUMNS), "float32")
             self._largest = self._buffer((len(plan.steps) + 2,), "float32", device.name)
             self._seen = self._buffer(self._largest.shape, "float32", "pinned")
             self._work.zero(self._largest)
@@ -141,9 +164,11 @@ class CudaKernels:
             view = memoryview(given)  # type: ignore[arg-type]  # a Picture's pixels are a buffer
             here = self._buffer(view.shape or (), _SAMPLES[view.format], "pinned")
             here.copy_from(given)
+            self._given.append(here)
             there = self._buffer(here.shape, here.dtype, self._device.name)
-            self._device.uploads.copy(there, here)
-            self._work.wait(self._device.uploads.record())
+            self._up.copy(there, here)
+            if self._up is not self._work:
+                self._work.wait(self._up.record())
             self._native.image_to_planar(self._work, there, out, item)
 
     def draw(self, out: Tensor) -> None:
@@ -221,10 +246,12 @@ class CudaKernels:
             copies.append((here, there))
             self._pixels.append((wanted, here))
         self._work.copy(self._seen, self._largest)
-        self._device.downloads.wait(self._work.record())
+        if self._down is not self._work:
+            self._down.wait(self._work.record())
         for here, there in copies:
-            self._device.downloads.copy(here, there)
-        self._done = self._device.last = self._device.downloads.record()
+            self._down.copy(here, there)
+        if self._recorded_in is None:
+            self._done = self._device.last = self._down.record()
 
     def finish(self) -> None:
         """See `runtime.device.Kernels.finish`."""
@@ -233,22 +260,49 @@ class CudaKernels:
         done, self._done = self._done, None
         try:
             done.synchronize()
-            largest = memoryview(self._seen).tolist()
-            check_start(largest[0])
-            for number, row in enumerate(self._plan.steps, 1):
-                check_step(largest[number], number, row)
-            check_picture(largest[-1])
-            for wanted, here in self._pixels:
-                wanted.copy_from(here)
+            self.collect()
         finally:
-            self._device.give_back(self._buffers)
+            self._device.give_back(self.buffers)
+
+    def collect(self) -> None:
+        """What came back is checked and taken over; for when it is there.
+
+        Raises:
+            GuardError: see `finish`.
+        """
+        largest = memoryview(self._seen).tolist()
+        check_start(largest[0])
+        for number, row in enumerate(self._plan.steps, 1):
+            check_step(largest[number], number, row)
+        check_picture(largest[-1])
+        for wanted, here in self._pixels:
+            wanted.copy_from(here)
+
+    @property
+    def needs(self) -> Needs:
+        """See `runtime.device.Kernels.needs`."""
+        return [(kept.shape, kept.dtype, "pinned" if kept.pinned else kept.device) for kept in self.buffers]
+
+    def rewrite(self, pixels: Sequence[object], plan: Plan, noise: NoiseSource) -> None:
+        """Other pictures, coefficients and seed in the pinned memory of a recording, for its next launch."""
+        self._plan = plan
+        memoryview(self._seed_here).cast("B")[:] = _seed(noise)
+        memoryview(self._rows_here).cast("B")[:] = _table(plan)
+        for here, given in zip(self._given, pixels, strict=True):
+            here.copy_from(given)
+
+    def expect(self, pixels: Sequence[Tensor]) -> None:
+        """Other host tensors for the results of a recording's next launch."""
+        self._pixels = [(wanted, here) for wanted, (_, here) in zip(pixels, self._pixels, strict=True)]
 
     def abandon(self) -> None:
         """See `runtime.device.Kernels.abandon`."""
+        if self._recorded_in is not None:
+            return  # a capture has put nothing there
         with contextlib.suppress(kernels.CudaError):  # what failed is raised already
             self._device.synchronize()
         self._done = None
-        self._device.give_back(self._buffers)
+        self._device.give_back(self.buffers)
 
     def __del__(self) -> None:
         """A batch that nobody asked for: its buffers are in use until it is done. Whoever holds the lock may be waiting
@@ -262,16 +316,17 @@ class CudaKernels:
 
     def _buffer(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
         """A buffer that belongs to this batch until it is done."""
-        self._buffers.append(self._device.take(shape, dtype, place))
-        return self._buffers[-1]
+        given = next(self._recorded_in) if self._recorded_in is not None else self._device.take(shape, dtype, place)
+        self.buffers.append(given)
+        return given
 
-    def _sent(self, values: bytes, shape: tuple[int, ...], dtype: str) -> Tensor:
-        """These values in device memory."""
+    def _sent(self, values: bytes, shape: tuple[int, ...], dtype: str) -> tuple[Tensor, Tensor]:
+        """These values in pinned and in device memory."""
         here = self._buffer(shape, dtype, "pinned")
         memoryview(here).cast("B")[:] = values
         there = self._buffer(shape, dtype, self._device.name)
         self._work.copy(there, here)
-        return there
+        return here, there
 
 
 COLOR_FIXES = {"wavelet": CudaKernels.wavelet_fix, "adain": CudaKernels.adain_fix}
@@ -282,11 +337,16 @@ def _index(place: str) -> int:
     return int(place.removeprefix("cuda:"))
 
 
-def _table(plan: Plan) -> list[float]:
+def _seed(noise: NoiseSource) -> bytes:
+    return struct.pack("=Q", noise.seed if isinstance(noise, Philox) else 0)
+
+
+def _table(plan: Plan) -> bytes:
     """Row 0 is the start's, of which the kernel reads c_hat and c_z."""
     c_hat, c_z = plan.start
     rows = [[0.0, 0.0, 0.0, 0.0, 0.0, c_hat, 0.0, 0.0, 0.0, c_z, 0.0, 0.0]]
-    return [value for row in (*rows, *map(_row, plan.steps)) for value in row]
+    values = [value for row in (*rows, *map(_row, plan.steps)) for value in row]
+    return struct.pack(f"={len(values)}f", *values)
 
 
 def _row(step: Step) -> list[float]:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.clock import Clock
 from runtime.kernels import Tensor
 from runtime.noise import NoiseSource
 from solvers import Plan
+
+if TYPE_CHECKING:
+    from runtime.engine_pool import PooledCall
+    from runtime.recording import Recordings
+
+
+Needs = Sequence[tuple[tuple[int, ...], str, str]]
+"""Shape, dtype and place of buffers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,10 @@ class Kernels(Protocol):
     def download(self, planes: Tensor, pixels: Sequence[Tensor]) -> None:
         """The items of planes [B, 3, H, W] to host tensors, uint8 or uint16 [h, w, 1 or 3] each. The last call."""
 
+    @property
+    def needs(self) -> Needs:
+        """Every buffer that the batch has taken so far, in order."""
+
     def finish(self) -> None:
         """Waits until all of it is done.
 
@@ -92,6 +104,9 @@ class Device(Protocol):
 
     def kernels(self, plan: Plan, noise: NoiseSource) -> Kernels:
         """For the pictures of one batch, which share plan and noise."""
+
+    def recordings(self, calls: Sequence[PooledCall]) -> Recordings | None:
+        """Where batches that make these engine calls are recorded, to be put there at once; None where they are not."""
 
     def time(self, clock: Clock) -> None:
         """Makes the clock's instants those of this device, from now on."""

@@ -83,6 +83,10 @@ class EnginePool:
         self._last[call.graph] = call
         return self._bound[call]
 
+    def bound(self, call: PooledCall) -> Call | None:
+        """The engine's own call; None where it is not bound now."""
+        return self._bound.get(call)
+
     def unbind(self, calls: Iterable[PooledCall]) -> None:
         """Lets go of their buffers; engines stay open."""
         for call in calls:
@@ -140,6 +144,11 @@ class PooledCall:
         self.tensors = tensors
         self.buffers = buffers
         self.pixels = pixels
+
+    @property
+    def bound(self) -> Call | None:
+        """The engine's own call; None before the first run, and where the engine was closed since."""
+        return self._pool.bound(self)
 
     def run(self) -> None:
         """See `engines.base.Call.run`."""

@@ -55,11 +55,14 @@ WAYS = (
 class OpenWay:
     """A bundle on an engine, and the buffers of the last size of picture. Not for two threads at once.
 
-    Arguments and errors as of `EnginePool`.
+    Arguments and errors as of `EnginePool`; `record` as of `Ways`.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None, *, record: bool
+    ) -> None:
         self.bundle = bundle
+        self._record = record and budget is None  # a recording holds on to engines that a budget may close
         self.device = open_device(backend.place(settings))
         settings = dataclasses.replace(settings, stream=self.device.stream, memory=self._device_memory)
         self.pool = EnginePool(backend, bundle, settings, budget)
@@ -95,7 +98,7 @@ class OpenWay:
         if found is None:
             while len(self._workspaces) >= self.device.sizes_kept:  # free old buffers before the new ones are made
                 self._free(next(iter(self._workspaces)))
-            found = make_workspace(self.bundle.manifest, self.pool, self.device, size)
+            found = make_workspace(self.bundle.manifest, self.pool, self.device, size, record=self._record)
         self._workspaces[size] = found
         return found
 
@@ -105,7 +108,10 @@ class OpenWay:
     def _free(self, size: Size) -> None:
         self.device.synchronize()
         with DEVICE_SETUP:
-            self.pool.unbind(self._workspaces.pop(size).calls.values())
+            workspace = self._workspaces.pop(size)
+            if workspace.recordings is not None:
+                workspace.recordings.clear()
+            self.pool.unbind(workspace.calls.values())
 
     def rest(self) -> None:
         """Frees engines and buffers, once they have done their work; those that are needed again are opened again."""
@@ -138,6 +144,7 @@ class Ways:
         backend: of the asked engine.
         settings: of the asked engine. Ways with a device of their own take over its threads alone.
         budget: bytes that this process may hold, or None.
+        record: whether pictures may be recorded as CUDA graphs (`runtime.recording`).
         fallback: "auto": the ways that need no other bundle; "none": the asked one alone; or the path of a bundle of
             the same checkpoint, for the ways that take one.
 
@@ -148,8 +155,16 @@ class Ways:
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, settings: EngineSettings, budget: int | None, fallback: str | Path
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        settings: EngineSettings,
+        budget: int | None,
+        fallback: str | Path,
+        *,
+        record: bool = True,
     ) -> None:
+        self._record = record
         self._bundle, self._backend, self._settings, self._budget = bundle, backend, settings, budget
         self._named = _named_bundle(fallback, bundle.manifest)
         self._allowed = fallback != NONE
@@ -227,7 +242,7 @@ class Ways:
         key = (folder.resolve(), backend.prepare(settings))
         if key not in self._open:
             bundle = open_bundle(folder) if way.named else self._bundle
-            self._open[key] = OpenWay(bundle, backend, settings, self._budget)
+            self._open[key] = OpenWay(bundle, backend, settings, self._budget, record=self._record)
         return self._open[key]
 
 

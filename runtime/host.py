@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from runtime.clock import Clock
 from runtime.color_fix import COLOR_FIXES
-from runtime.device import SamplerState
+from runtime.device import Needs, SamplerState
+from runtime.engine_pool import PooledCall
 from runtime.guard import check_picture, check_start, check_step
 from runtime.kernels import Tensor, image_to_planar, planar_to_image, solver_step, start
 from runtime.noise import NoiseSource, fill_items
@@ -71,6 +72,11 @@ class HostKernels:
         for item, wanted in enumerate(pixels):
             check_picture(planar_to_image(planes, wanted, item))
 
+    @property
+    def needs(self) -> Needs:
+        """See `runtime.device.Kernels.needs`."""
+        return ()
+
     def finish(self) -> None:
         """See `runtime.device.Kernels.finish`: all is done and checked."""
 
@@ -98,6 +104,9 @@ class Host:
     def kernels(self, plan: Plan, noise: NoiseSource) -> HostKernels:
         """See `runtime.device.Device.kernels`."""
         return HostKernels(plan, noise)
+
+    def recordings(self, _calls: Sequence[PooledCall]) -> None:
+        """See `runtime.device.Device.recordings`."""
 
     def time(self, clock: Clock) -> None:
         """See `runtime.device.Device.time`: the clock's own instants are right."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from engines.errors import SettingsError
@@ -18,6 +19,7 @@ from runtime.device import Kernels
 from runtime.images import Picture, check_depth
 from runtime.kernels import Tensor
 from runtime.noise import noise_source
+from runtime.recording import Recording
 from runtime.sampler import sample, start_latent
 from runtime.trace import Trace
 from runtime.workspace import Workspace
@@ -66,9 +68,12 @@ class Job:
 class Pending:
     """A batch that was put on a device."""
 
-    def __init__(self, kernels: Kernels, pixels: tuple[Tensor, ...]) -> None:
-        self._kernels = kernels
+    def __init__(self, landing: Kernels | Recording, pixels: tuple[Tensor, ...]) -> None:
+        self._landing = landing
         self._pixels = pixels
+        self._finished = False
+        self.replayed = isinstance(landing, Recording)
+        """Whether it was put there by one launch."""
 
     def finish(self) -> tuple[Tensor, ...]:
         """Waits for the pictures: uint8 or uint16 [4h, 4w, 1 or 3] each.
@@ -76,8 +81,13 @@ class Pending:
         Raises:
             GuardError: a stage gave NaN, infinity or values out of range.
         """
-        self._kernels.finish()
+        self._finished = True
+        self._landing.finish()
         return self._pixels
+
+    def __del__(self) -> None:
+        if isinstance(self._landing, Recording) and not self._finished:
+            self._landing.abandon()
 
 
 def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -> Pending:
@@ -88,10 +98,19 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         GuardError: where the device works at once, a stage gave NaN, infinity or values out of range.
         SettingsError: the caller's noise does not fit.
     """
+    pixels = tuple(_pixels(picture, job.bit_depth) for picture in pictures)
+    walk = partial(_walk, ws, pictures, pixels)
+    if ws.recordings is not None:
+        recording = ws.recordings.submit(pictures, pixels, job, clock, walk)
+        if recording is not None:
+            return Pending(recording, pixels)
     kernels = ws.device.kernels(job.plan, noise_source(job.noise, job.seed))
     try:
         ws.device.time(clock)
-        return Pending(kernels, _walk(ws, pictures, job, kernels, clock))
+        walk(kernels, job, clock)
+        if ws.recordings is not None:
+            ws.recordings.ran_plainly(pictures, job, kernels.needs)
+        return Pending(kernels, pixels)
     except BaseException:
         kernels.abandon()
         raise
@@ -99,7 +118,14 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         clock.follow_host()
 
 
-def _walk(ws: Workspace, pictures: Sequence[Picture], job: Job, kernels: Kernels, clock: Clock) -> tuple[Tensor, ...]:
+def _walk(
+    ws: Workspace,
+    pictures: Sequence[Picture],
+    pixels: Sequence[Tensor],
+    kernels: Kernels,
+    job: Job,
+    clock: Clock,
+) -> None:
     total, trace, report = len(job.plan.steps), job.trace, job.on_progress
 
     def record(name: str, tensor: Tensor) -> None:
@@ -132,9 +158,7 @@ def _walk(ws: Workspace, pictures: Sequence[Picture], job: Job, kernels: Kernels
     if job.color_fix != "none":
         record("colorfixed", fixed)
     with clock.time("finish"), clock.span("convert"):
-        pixels = tuple(_pixels(picture, job.bit_depth) for picture in pictures)
         kernels.download(fixed, pixels)
-    return pixels
 
 
 def _pixels(picture: Picture, bit_depth: int | None) -> Tensor:

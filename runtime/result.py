@@ -31,6 +31,8 @@ class Result:
     """What made the picture: the engine, where it runs, and the bundle's name."""
     guard_hits: tuple[str, ...] = ()
     """What was wrong on the engines that were tried before, and where; empty where the asked one made the picture."""
+    replayed: bool = False
+    """Whether the picture was put on the GPU by one launch of a recorded CUDA graph."""
     spans: tuple[Span, ...] = ()
     """Where `timings["total"]` went, in finer pieces; what no span covers was spent between them."""
     notices: tuple[str, ...] = ()

@@ -47,6 +47,8 @@ class Upscaler:
         max_memory: what this process may hold, in bytes or like "9GiB": engines are opened when they are needed and
             closed when the budget asks, by estimates for the full-size model on a CPU. None: every engine is opened
             now and stays open.
+        cuda_graphs: whether pictures whose engines allow it (TensorRT's) are recorded once for each kind and then put
+            on the GPU by one launch (`runtime.recording`); not with `max_memory`.
         rebuild_engines: whether TensorRT engines that the bundle lacks, or has for another GPU or version alone, are
             built now, into the bundle, of one static shape or of its last engines' (minutes).
         fallback: what makes a picture again, from its beginning and of the same noise, when a stage gave NaN, infinity
@@ -70,6 +72,7 @@ class Upscaler:
         threads: int | None = None,
         provider_options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         max_memory: int | str | None = None,
+        cuda_graphs: bool = True,
         rebuild_engines: bool = False,
         fallback: str | Path = AUTO,
     ) -> None:
@@ -93,7 +96,7 @@ class Upscaler:
         self._lock = threading.Lock()
         self._manifest = opened.manifest
         self._closed = False
-        self._ways = Ways(opened, backend, settings, budget, fallback)
+        self._ways = Ways(opened, backend, settings, budget, fallback, record=bool(cuda_graphs))
 
     @property
     def manifest(self) -> Manifest:

@@ -14,6 +14,7 @@ from engines.profiles import Profile, Size, axis_sizes, choose_profile
 from runtime.device import Device, SamplerState
 from runtime.engine_pool import EnginePool, PooledCall
 from runtime.kernels import Tensor
+from runtime.recording import Recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Workspace:
     condition: Tensor
     state: SamplerState
     calls: Mapping[str, PooledCall]
+    recordings: Recordings | None = None
+    """Of batches of this size; None: they are always put on the device call by call."""
 
     def run(self, graph: str) -> None:
         """Runs one graph on the bound buffers; a graph that the bundle does not have is passed over."""
@@ -74,8 +77,11 @@ def latent_size_needed(width: int, height: int) -> tuple[int, int]:
     return H, W
 
 
-def make_workspace(manifest: Manifest, pool: EnginePool, device: Device, size: Size) -> Workspace:
-    """Allocates the buffers of that size on the device and binds every graph to them.
+def make_workspace(
+    manifest: Manifest, pool: EnginePool, device: Device, size: Size, *, record: bool = False
+) -> Workspace:
+    """Allocates the buffers of that size on the device and binds every graph to them; `record`: see
+    `Workspace.recordings`.
 
     Raises:
         MemoryBudgetError: some graph at this size takes more than the pool's budget.
@@ -134,4 +140,5 @@ def make_workspace(manifest: Manifest, pool: EnginePool, device: Device, size: S
         condition=condition,
         state=state,
         calls=calls,
+        recordings=device.recordings(tuple(calls.values())) if record else None,
     )

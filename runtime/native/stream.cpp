@@ -15,10 +15,13 @@ struct CapturedGraph {
 
 }  // namespace
 
-Event::Event(int device, cudaStream_t stream) : device_(device) {
+Event::Event(int device, cudaStream_t stream, bool timed) : device_(device) {
     const DeviceScope scope(device);
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (timed) check(cudaStreamIsCapturing(stream, &status), "recording an event");
     check(cudaEventCreate(&event_), "making an event");
-    const cudaError_t code = cudaEventRecord(event_, stream);
+    const cudaError_t code = cudaEventRecordWithFlags(
+        event_, stream, status == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal);
     if (code != cudaSuccess) ignore(cudaEventDestroy(event_));
     check(code, "recording an event");
 }

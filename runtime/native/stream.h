@@ -11,7 +11,9 @@ namespace dossr {
 // A place in a stream's work.
 class Event {
 public:
-    Event(int device, cudaStream_t stream);
+    // timed: while the stream captures, the graph records the event each time that it is launched, so that times can be
+    // told; such an event is none for others to wait for.
+    Event(int device, cudaStream_t stream, bool timed);
     ~Event();
     Event(const Event&) = delete;
     Event& operator=(const Event&) = delete;

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from types import ModuleType
 from tests.paths import REPOSITORY
 
 NAME = "_native_on_host"
+_WORK = ctypes.CFUNCTYPE(None)
 
 
 class CannotBuildError(Exception):
@@ -76,6 +78,7 @@ class Machine:
 
     def __init__(self, path: Path) -> None:
         self._functions = ctypes.CDLL(str(path))
+        self._kept: list[object] = []
 
     def show(self, *, devices: int = 2, driver: int = -1) -> None:
         """GPUs, and the driver's version from now on: 12040 is 12.4, 0 none at all, -1 a fitting one."""
@@ -88,6 +91,17 @@ class Machine:
     def finish(self, stream: int) -> None:
         """What was put on the stream with that address is done, as a library's work on it would have it."""
         self._functions.cuda_on_host_finish(ctypes.c_size_t(stream))
+
+    def run(self, stream: int, work: Callable[[], None]) -> None:
+        """Does the work of a library that is not ours in the order of the stream with that address: now, when what was put
+        there before is done, or, where the stream captures, at each launch of the graph.
+        """
+        function = _WORK(work)
+        if self._functions.cuda_on_host_call(ctypes.c_size_t(stream), function):
+            self._kept.append(function)  # graphs hold bare addresses
+        else:
+            self.finish(stream)
+            work()
 
     def has_context(self, device: int) -> bool:
         return bool(self._functions.cuda_on_host_has_context(device))

@@ -39,6 +39,7 @@ struct CudaOnHostStream {
     std::deque<std::function<void()>> waiting;  // what was put and has not run
     CudaOnHostGraph* capture = nullptr;
     bool origin = false;
+    std::thread::id away;  // the thread that is in a library's work on this stream
 };
 
 struct CudaOnHostEvent {
@@ -62,8 +63,33 @@ struct Block {
     int device;  // or kHost
 };
 
+// Recursive, and can be let go of altogether: a library's work takes locks of its own (Python's), which others hold while
+// they wait for this one.
+class Lock {
+public:
+    void lock() {
+        mutex_.lock();
+        ++depth_;
+    }
+    void unlock() {
+        --depth_;
+        mutex_.unlock();
+    }
+    template <typename Work>
+    void without(const Work& work) {
+        const int depth = depth_;
+        for (int i = 0; i < depth; ++i) unlock();
+        work();
+        for (int i = 0; i < depth; ++i) lock();
+    }
+
+private:
+    std::recursive_mutex mutex_;
+    int depth_ = 0;
+};
+
 struct Machine {
-    std::recursive_mutex lock;
+    Lock lock;
     int devices = 2;
     int driver = kDriver;
     bool late = std::getenv("CUDA_ON_HOST_LATE") != nullptr;
@@ -99,7 +125,7 @@ bool within(const void* memory, std::size_t bytes, int device);
 bool on_a_device(const void* memory, std::size_t bytes);
 
 #define BEGIN(function)                                               \
-    const std::lock_guard<std::recursive_mutex> held(machine().lock); \
+    const std::lock_guard<Lock> held(machine().lock); \
     if (const cudaError_t begun = function; begun != cudaSuccess) return keep(begun)
 
 }  // namespace cuda_on_host

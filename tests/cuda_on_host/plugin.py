@@ -48,7 +48,9 @@ def _provider(settings: EngineSettings, library: Any) -> tuple[str, dict[str, st
 
 
 class _Runner:
-    """A session that does as if it were on the stream: what was put there before it is done first."""
+    """A session that does as if it were on the stream: what was put there before it is done first. Its runs can be
+    recorded, as TensorRT's.
+    """
 
     def __init__(self, runner: Runner, stream: int | None) -> None:
         self._runner, self._stream = runner, stream
@@ -61,12 +63,15 @@ class _Runner:
 
 
 class _OnStream:
+    version = 0
+
     def __init__(self, call: Call, stream: int) -> None:
         self._call, self._stream = call, stream
+        self.recordable = False
 
     def run(self) -> None:
-        machine.finish(self._stream)
-        self._call.run()
+        machine.run(self._stream, self._call.run)
+        self.recordable = True
 
 
 _open = ort.OnnxRuntime.open

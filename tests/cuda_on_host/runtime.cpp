@@ -223,24 +223,24 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 
 void cuda_on_host_fail(const char* function, int n, int code) {
-    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    const std::lock_guard<Lock> held(machine().lock);
     machine().fail = function;
     machine().fail_after = n;
     machine().fail_code = static_cast<cudaError_t>(code);
 }
 
 void cuda_on_host_machine(int devices, int driver_version) {
-    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    const std::lock_guard<Lock> held(machine().lock);
     machine().devices = devices;
     machine().driver = driver_version < 0 ? kDriver : driver_version;
 }
 
 int cuda_on_host_has_context(int device) {
-    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    const std::lock_guard<Lock> held(machine().lock);
     return static_cast<int>(machine().contexts.count(device));
 }
 
 int cuda_on_host_alive() {
-    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    const std::lock_guard<Lock> held(machine().lock);
     return machine().handles + static_cast<int>(machine().blocks.size());
 }

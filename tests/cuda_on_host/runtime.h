@@ -44,7 +44,13 @@ enum cudaError_t : int {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1, cudaStreamCaptureModeRelaxed = 2 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0, cudaStreamCaptureStatusActive = 1 };
-enum cudaGraphNodeType { cudaGraphNodeTypeKernel = 0, cudaGraphNodeTypeMemcpy = 1, cudaGraphNodeTypeMemset = 2 };
+enum cudaGraphNodeType {
+    cudaGraphNodeTypeKernel = 0,
+    cudaGraphNodeTypeMemcpy = 1,
+    cudaGraphNodeTypeMemset = 2,
+    cudaGraphNodeTypeHost = 3,
+    cudaGraphNodeTypeEventRecord = 7,
+};
 
 using cudaStream_t = struct CudaOnHostStream*;
 using cudaEvent_t = struct CudaOnHostEvent*;
@@ -61,6 +67,8 @@ struct cudaFuncAttributes {
 #define CUDART_VERSION 13000
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaHostAllocPortable = 1;
+constexpr unsigned cudaEventRecordDefault = 0;
+constexpr unsigned cudaEventRecordExternal = 1;
 constexpr unsigned long long cudaEnableDefault = 0;
 
 const cudaStream_t cudaStreamPerThread = reinterpret_cast<cudaStream_t>(2);
@@ -100,7 +108,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
@@ -132,6 +140,9 @@ __attribute__((visibility("default"))) void cuda_on_host_machine(int devices, in
 // Whether the GPU has a context: something was done on it.
 __attribute__((visibility("default"))) void cuda_on_host_finish(std::uintptr_t stream);
 __attribute__((visibility("default"))) int cuda_on_host_has_context(int device);
+
+// Where the stream captures, the work of a library that is not ours becomes part of the graph, and this returns 1.
+__attribute__((visibility("default"))) int cuda_on_host_call(std::uintptr_t stream, void (*work)());
 
 // Allocations, streams, events and graphs that were made and not destroyed.
 __attribute__((visibility("default"))) int cuda_on_host_alive();

@@ -13,8 +13,13 @@ std::set<CudaOnHostStream*>& all_streams() {
     return *streams;
 }
 
+bool busy_elsewhere(cudaStream_t stream) {
+    return stream->away != std::thread::id{} && stream->away != std::this_thread::get_id();
+}
+
 // Runs what waits in a stream, until the mark is done or nothing is left.
 void drain(cudaStream_t stream, const CudaOnHostMark* until = nullptr) {
+    while (busy_elsewhere(stream)) machine().lock.without([] { std::this_thread::yield(); });
     while (!stream->waiting.empty() && (until == nullptr || !until->done)) {
         const std::function<void()> work = std::move(stream->waiting.front());
         stream->waiting.pop_front();
@@ -51,12 +56,28 @@ void leave_capture(CudaOnHostGraph* graph) {
 }  // namespace
 
 void cuda_on_host::drain_all() {
-    for (CudaOnHostStream* const stream : all_streams()) drain(stream);
+    // Other threads come and go with theirs while a library's work runs.
+    const std::vector<CudaOnHostStream*> now(all_streams().begin(), all_streams().end());
+    for (CudaOnHostStream* const stream : now) {
+        if (all_streams().count(stream) != 0 && !busy_elsewhere(stream)) drain(stream);
+    }
 }
 
 void cuda_on_host_finish(std::uintptr_t stream) {
-    const std::lock_guard<std::recursive_mutex> held(machine().lock);
+    const std::lock_guard<Lock> held(machine().lock);
     drain(reinterpret_cast<cudaStream_t>(stream));
+}
+
+int cuda_on_host_call(std::uintptr_t stream, void (*work)()) {
+    const std::lock_guard<Lock> held(machine().lock);
+    auto* const there = reinterpret_cast<cudaStream_t>(stream);
+    if (there->capture == nullptr) return 0;
+    run(there, cudaGraphNodeTypeHost, [there, work] {
+        there->away = std::this_thread::get_id();
+        machine().lock.without(work);
+        there->away = {};
+    });
+    return 1;
 }
 
 cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind,
@@ -98,7 +119,7 @@ cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStre
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     BEGIN(begin_on_device("cudaStreamCreateWithFlags"));
-    *stream = new CudaOnHostStream{current_device};
+    *stream = new CudaOnHostStream{current_device, {}, nullptr, false, {}};
     all_streams().insert(*stream);
     ++machine().handles;
     return cudaSuccess;
@@ -201,9 +222,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    BEGIN(begin("cudaEventRecord"));
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+    BEGIN(begin("cudaEventRecordWithFlags"));
     if (event->device != stream->device) return keep(cudaErrorInvalidResourceHandle);
+    if (stream->capture != nullptr && flags == cudaEventRecordExternal) {
+        event->mark = std::make_shared<CudaOnHostMark>(CudaOnHostMark{stream});
+        return run(stream, cudaGraphNodeTypeEventRecord, [mark = event->mark] {
+            mark->done = true;
+            mark->time = std::chrono::steady_clock::now();
+        });
+    }
     event->capture = stream->capture;
     event->stream = stream;
     event->mark = std::make_shared<CudaOnHostMark>(CudaOnHostMark{stream});
@@ -218,7 +246,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     BEGIN(begin("cudaEventQuery"));
     if (event->capture != nullptr) return keep(cudaErrorCapturedEvent);
     if (event->mark == nullptr || event->mark->done) return cudaSuccess;
-    finish(*event->mark);  // for the next time that this is asked
+    if (!busy_elsewhere(event->mark->stream)) finish(*event->mark);  // for the next time that this is asked
     return cudaErrorNotReady;
 }
 

@@ -34,15 +34,10 @@ def pixels(result):
     return bytes(memoryview(result.pixels))
 
 
-def put_on_stream(stream, work):
-    machine.finish(stream)
-    work()
-
-
 @pytest.fixture
 def standin(monkeypatch, tmp_path):
     monkeypatch.setenv("DOSSR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(running, "on_stream", [put_on_stream])
+    monkeypatch.setattr(running, "on_stream", [machine.run])
     with tensorrt_standin.installed(monkeypatch) as module:
         yield module
 
@@ -246,7 +241,7 @@ def test_weights_are_streamed_where_memory_is_short(standin, bundle):
 
 def test_the_lean_runtime_takes_version_compatible_plans_alone(monkeypatch, tmp_path, bundle):
     monkeypatch.setenv("DOSSR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(running, "on_stream", [put_on_stream])
+    monkeypatch.setattr(running, "on_stream", [machine.run])
     with tensorrt_standin.installed(monkeypatch):
         build(bundle)
     with (

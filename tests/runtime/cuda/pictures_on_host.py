@@ -184,7 +184,7 @@ def test_a_stream_that_is_dropped_leaves_nothing(bundle, cpu, machine):
         ("cudaHostAlloc", OUT_OF_MEMORY, MemoryBudgetError),
         ("cudaMemcpyAsync", LOST, EngineError),
         ("cudaLaunchKernel", LAUNCH_FAILURE, EngineError),
-        ("cudaEventRecord", LOST, EngineError),
+        ("cudaEventRecordWithFlags", LOST, EngineError),
         ("cudaEventSynchronize", LOST, EngineError),
         ("cudaStreamWaitEvent", LOST, EngineError),
         ("cudaMemsetAsync", LOST, EngineError),

@@ -228,7 +228,7 @@ def test_half_made_things_leave_nothing_behind(on_host: Any, machine: Machine) -
     for function, make in {
         "cudaMemsetAsync": lambda: on_host.Tensor((3,), device="cuda"),
         "cudaStreamSynchronize": lambda: on_host.Tensor((3,), device="cuda"),
-        "cudaEventRecord": stream.record,
+        "cudaEventRecordWithFlags": stream.record,
         "cudaEventCreate": stream.record,
         "cudaMemcpyAsync": lambda: tensor.__dlpack__(copy=True),
     }.items():
