@@ -139,8 +139,12 @@ class _TensorRtCall:
         self._tensors = tensors  # the context holds bare addresses
         self._graph, self._device, self._stream, self._arena = graph, device, stream, arena
         self._works_in = -1
-        self.recordable = False
-        """TensorRT sets up in the first run what a recording must not hold."""
+        self._ran_in = -1
+
+    @property
+    def recordable(self) -> bool:
+        """A first run, and maybe the first one in other memory, sets up what a recording must not hold."""
+        return self._ran_in == self.version
 
     @property
     def version(self) -> int:
@@ -158,7 +162,7 @@ class _TensorRtCall:
                     f"TensorRT failed in graph {self._graph}: {failure(said) or 'it does not say why'}; if memory ran "
                     "out, take a smaller image or batch"
                 )
-        self.recordable = True
+        self._ran_in = self.version
 
 
 class _RefusedError(Exception):

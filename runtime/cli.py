@@ -219,6 +219,7 @@ def _report(source: Path, output: Path, result: Result, bundle: str) -> dict[str
         "bundle": bundle,
         "engine": result.engine,
         "guard_hits": list(result.guard_hits),
+        "replayed": result.replayed,
     }
 
 

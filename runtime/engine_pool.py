@@ -150,6 +150,10 @@ class PooledCall:
         """The engine's own call; None before the first run, and where the engine was closed since."""
         return self._pool.bound(self)
 
+    def bind(self) -> None:
+        """Opens the engine and binds the buffers now, not at the first run."""
+        self._pool.ready(self)
+
     def run(self) -> None:
         """See `engines.base.Call.run`."""
         self._pool.ready(self).run()

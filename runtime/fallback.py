@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ from engines.bundle import Bundle, Manifest, open_bundle
 from engines.errors import DossrError, GuardError, SettingsError
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.profiles import Size
+from runtime.device import Device
 from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
@@ -64,7 +66,7 @@ class OpenWay:
         self.bundle = bundle
         self._record = record and budget is None  # a recording holds on to engines that a budget may close
         self.device = open_device(backend.place(settings))
-        settings = dataclasses.replace(settings, stream=self.device.stream, memory=self._device_memory)
+        settings = dataclasses.replace(settings, stream=self.device.stream, memory=partial(_device_memory, self.device))
         self.pool = EnginePool(backend, bundle, settings, budget)
         self.profiles = backend.profiles(bundle, settings)
         """The ranges of shapes that its engines take."""
@@ -102,9 +104,6 @@ class OpenWay:
         self._workspaces[size] = found
         return found
 
-    def _device_memory(self, nbytes: int) -> Tensor:
-        return self.device.tensor((nbytes,), "uint8")
-
     def _free(self, size: Size) -> None:
         self.device.synchronize()
         with DEVICE_SETUP:
@@ -118,6 +117,10 @@ class OpenWay:
         for size in list(self._workspaces):
             self._free(size)
         self.pool.close()
+
+
+def _device_memory(device: Device, nbytes: int) -> Tensor:
+    return device.tensor((nbytes,), "uint8")
 
 
 @dataclass(frozen=True, kw_only=True)

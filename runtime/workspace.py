@@ -130,6 +130,9 @@ def make_workspace(
     for name, entry in manifest.graphs.items():
         names = [spec.name for spec in (*entry.spec.inputs, *entry.spec.outputs)]
         calls[name] = pool.bind(name, {n: t for n, t in by_graph[name].items() if n in names}, buffers, batch * H * W)
+    if record:  # the memory that engines share has then its size before any of them runs
+        for call in calls.values():
+            call.bind()
     return Workspace(
         device=device,
         low_res=low_res,

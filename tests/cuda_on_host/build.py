@@ -78,7 +78,6 @@ class Machine:
 
     def __init__(self, path: Path) -> None:
         self._functions = ctypes.CDLL(str(path))
-        self._kept: list[object] = []
 
     def show(self, *, devices: int = 2, driver: int = -1) -> None:
         """GPUs, and the driver's version from now on: 12040 is 12.4, 0 none at all, -1 a fitting one."""
@@ -92,16 +91,17 @@ class Machine:
         """What was put on the stream with that address is done, as a library's work on it would have it."""
         self._functions.cuda_on_host_finish(ctypes.c_size_t(stream))
 
-    def run(self, stream: int, work: Callable[[], None]) -> None:
-        """Does the work of a library that is not ours in the order of the stream with that address: now, when what was put
-        there before is done, or, where the stream captures, at each launch of the graph.
+    def run(self, stream: int, work: Callable[[], None]) -> object:
+        """Does the work of a library that is not ours in the order of the stream with that address: now, when what was
+        put there before is done, or, where the stream captures, at each launch of the graph. What is returned must
+        live as long as the graph, which holds a bare address.
         """
         function = _WORK(work)
         if self._functions.cuda_on_host_call(ctypes.c_size_t(stream), function):
-            self._kept.append(function)  # graphs hold bare addresses
-        else:
-            self.finish(stream)
-            work()
+            return function
+        self.finish(stream)
+        work()
+        return None
 
     def has_context(self, device: int) -> bool:
         return bool(self._functions.cuda_on_host_has_context(device))

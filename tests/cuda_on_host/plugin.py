@@ -67,10 +67,11 @@ class _OnStream:
 
     def __init__(self, call: Call, stream: int) -> None:
         self._call, self._stream = call, stream
+        self._captured: list[object] = []
         self.recordable = False
 
     def run(self) -> None:
-        machine.run(self._stream, self._call.run)
+        self._captured.append(machine.run(self._stream, self._call.run))
         self.recordable = True
 
 

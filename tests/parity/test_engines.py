@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import runtime
 import solvers
-from engines.backends import choose_backend
+from engines.backends import backend_named
 from engines.base import EngineSettings
 from engines.bundle import open_bundle
 from engines.errors import EngineUnavailableError
@@ -53,7 +53,7 @@ def reference(checkpoint):
 @pytest.fixture(autouse=True)
 def engine_is_there(engine, device):
     try:
-        choose_backend(engine).prepare(EngineSettings(device=device))
+        backend_named(engine).prepare(EngineSettings(device=device))
     except EngineUnavailableError as error:
         pytest.skip(str(error))
 
@@ -82,7 +82,7 @@ def test_each_stage_on_the_same_input(checkpoint, reference, graph, precision, e
     tensors = {s.name: Tensor(resolve_shape(s.shape, sizes)) for s in (*spec.inputs, *spec.outputs)}
     for name, array in arrays.items():
         tensors[name].copy_from(array)
-    runner = choose_backend(engine).open(bundle, graph, EngineSettings(device=device))
+    runner = backend_named(engine).open(bundle, graph, EngineSettings(device=device))
     runner.bind(tensors).run()
     with torch.inference_mode():
         expected = getattr(reference, graph)(*(torch.from_numpy(arrays[s.name]) for s in spec.inputs))

@@ -105,6 +105,7 @@ class IExecutionContext:
         self._memory = None
         self._profile = 0
         self._shapes, self._addresses = {}, {}
+        self._captured = []
 
     def set_optimization_profile_async(self, index, _stream):
         self._profile = index
@@ -156,7 +157,7 @@ class IExecutionContext:
             return False
         assert self.engine.complete, "a stripped engine was run without its weights"
         assert not self._managed or self._memory, "no device memory was set"
-        on_stream[0](stream, self._run)
+        self._captured.append(on_stream[0](stream, self._run))
         return True
 
     def _run(self):

@@ -70,8 +70,10 @@ def test_pictures_are_those_of_onnx_runtime(standin, bundle, changes):
     plans = build(bundle, **changes)
     with upscaler(bundle) as trt:
         assert trt.description.startswith(f"tensorrt {VERSION}, cuda:0, engine {plans.key}, bundle ")
-        for seed in (1, 2):
-            assert pixels(trt(photo(), steps=3, seed=seed)) == expected(bundle, photo(), steps=3, seed=seed)
+        for seed in (1, 2, 3):
+            result = trt(photo(), steps=3, seed=seed)
+            assert pixels(result) == expected(bundle, photo(), steps=3, seed=seed)
+            assert result.replayed == (seed > 1), "the second is recorded, and launched as the third"
 
 
 def test_auto_takes_engines_that_fit(standin, bundle, caplog):
@@ -117,12 +119,13 @@ def test_engines_of_a_stream_share_one_arena(standin, bundle):
         most = running.ARENA_BYTES_A_PIXEL * 3 * (8 * 16) * (8 * 24)  # encode's input
         assert arena.nbytes == most
         version = arena.version
-        trt(photo())
+        assert trt(photo()).replayed
         assert (arena.nbytes, arena.version) == (most, version), "it does not move any more"
         before = machine.alive()
         trt(photo(60, 60))
         assert arena.nbytes == running.ARENA_BYTES_A_PIXEL * 3 * 256 * 256
         assert arena.version > version
+        assert not trt(photo(), seed=2).replayed, "the graph would work in the old arena"
         assert pixels(trt(photo(), seed=3)) == expected(bundle, photo(), seed=3), "calls bound before follow the arena"
         assert machine.alive() >= before
     assert arena.nbytes == 0

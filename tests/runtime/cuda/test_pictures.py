@@ -38,5 +38,6 @@ def test_the_runtimes_own_suite(suite):
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
 def test_what_is_the_gpus_alone(late):
     """Late: streams run what they are given only when something waits for it."""
-    done = run_on_host("tests/runtime/cuda/pictures_on_host.py", **({"CUDA_ON_HOST_LATE": "1"} if late else {}))
+    suites = [f"tests/runtime/cuda/{name}_on_host.py" for name in ("pictures", "recordings")]
+    done = run_on_host(*suites, **({"CUDA_ON_HOST_LATE": "1"} if late else {}))
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
