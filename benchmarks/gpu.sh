@@ -11,6 +11,9 @@
 #     carried       puts wheels together that benchmarks/carry_wheels.sh split
 #     build         the native module for this GPU alone
 #     full-start    begins a full-size model of random weights in the background: benchmarks/full_size.sh
+#     tensorrt      TensorRT: engines of the demo model, their pictures, options and launches (where its builder is)
+#     engines       TensorRT's engines of the full-size model, for one picture and for eight
+#     tensorrt-full its picture against the CPU's, how fast it loads, its times against the targets
 #     kernels       kernels against their C++ twins
 #     memcheck racecheck initcheck synccheck    compute-sanitizer over kernels
 #     doctor        what will be used, and why
@@ -18,7 +21,7 @@
 #     full          the full-size picture against the CPU's, and its latency against the bars and PyTorch eager fp16
 #     ways          provider options, forms, batches: benchmarks/gpu_ways.py
 #     bench         sizes, steps, batches;  bench-again, agree: once more, and whether the two runs agree
-#     bench-peers   against PyTorch eager and compiled, both fp16
+#     bench-peers   against stock ONNX Runtime, PyTorch eager and compiled, the latter two in fp16
 #
 # PARTS                  names of the parts to run, where not all: "build kernels"
 # LIMIT                  seconds for the whole call; parts for which there is no time are said (default: none)
@@ -29,7 +32,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all="environment carried build full-start kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
+all="environment carried build full-start tensorrt engines tensorrt-full kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
 for name in ${PARTS:-}; do
     case " $all " in
         *" $name "*) ;;
@@ -177,13 +180,22 @@ part build bash -c build
 if [ -z "${DOSSR_FULL_BUNDLE:-}" ]; then
     part full-start bash benchmarks/full_size.sh start
     full=$work/full
-    wanted full || wanted ways || wanted bench || wanted bench-peers || wanted bench-again &&
+    wanted engines || wanted full || wanted ways || wanted bench || wanted bench-peers || wanted bench-again &&
         bash benchmarks/full_size.sh wait fp16 "$((${LIMIT:-3600} / 2))" 2>&1 | tee -a "$summary"
     if [ -f "$full/fp16/manifest.json" ]; then
         export DOSSR_FULL_BUNDLE=$full/fp16 DOSSR_FULL_CHECKPOINT=$full/model.ckpt
     fi
 fi
 
+if "$python" -c 'import tensorrt; tensorrt.Builder' 2>/dev/null; then
+    tests tensorrt tests/parity/test_tensorrt.py -m "gpu and not full_size" -s
+    if [ -n "${DOSSR_FULL_BUNDLE:-}" ]; then
+        part engines "$python" -m export.build --bundle "$DOSSR_FULL_BUNDLE" --engine tensorrt --profile 64x64 --profile 8x64x64
+        tests tensorrt-full tests/parity/test_tensorrt.py -m "gpu and full_size" -s
+    fi
+elif wanted tensorrt || wanted engines || wanted tensorrt-full; then
+    note "tensorrt     not run: its builder is not installed (pip install tensorrt)"
+fi
 tests kernels tests/runtime/cuda -m gpu
 for tool in memcheck racecheck initcheck synccheck; do sanitized "$tool"; done
 part doctor "$python" -m runtime.doctor --device cuda
@@ -209,7 +221,7 @@ bench=("$python" -m runtime.bench --bundle "$bundle" --device cuda --overwrite)
 part bench "${bench[@]}" --sizes 128x128 64x64 256x256 --steps 5 1 --batch 1 2 4 8 --json "$out/bench.json" --html "$out/bench.html"
 part bench-again "${bench[@]}" --json "$work/bench-again.json"
 part agree "$python" -m benchmarks.agree "$out/bench.json" "$work/bench-again.json"
-part bench-peers "${bench[@]}" --against eager-half compile-half ${DOSSR_FULL_CHECKPOINT:+--checkpoint "$DOSSR_FULL_CHECKPOINT"} \
+part bench-peers "${bench[@]}" --against onnxruntime eager-half compile-half ${DOSSR_FULL_CHECKPOINT:+--checkpoint "$DOSSR_FULL_CHECKPOINT"} \
     --json "$out/bench-peers.json" --html "$out/bench-peers.html"
 
 note "$failures parts failed, in $SECONDS s"

@@ -3,7 +3,8 @@
     python -m benchmarks.gpu_ways BUNDLE --out FOLDER [--split BUNDLE] [--baked BUNDLE] [--fp32 BUNDLE]
         [--size 128x128] [--steps 5] [--runs 20] [--rounds 4] [--only NAME ...] [--device cuda]
 
-A way is a line of `WAYS`; the first one is how the runtime opens a bundle. Every way, the first one too, is opened
+A way is a line of `WAYS`; the first one is how the runtime opens a bundle with ONNX Runtime. TensorRT's ways need its
+engines in the bundle. Every way, the first one too, is opened
 beside the first, warms up until its CUDA graphs are recorded, and takes turns with it; its ratio is taken within the
 rounds, to the first way's time, and the first way's own says what the noise is. Ways with a batch restore pictures
 through `Upscaler.stream`; theirs is the time of one picture.
@@ -57,6 +58,9 @@ class Way:
     """Of the CUDA provider, over the runtime's own (`engines.ort_cuda.provider_options`)."""
     bundle: str = "main"
     """main, or the option that names it: split, baked, fp32."""
+    engine: str = "onnxruntime"
+    cuda_graphs: bool = True
+    """Whether pictures may be recorded as one graph (TensorRT alone)."""
     lowered: bool = True
     """Whether the form for the device is run, where the bundle has one, or the canonical one."""
     batch: int | None = None
@@ -77,6 +81,10 @@ WAYS: dict[str, Way] = {
     "baked timesteps": Way(bundle="baked"),
     "fp32": Way(bundle="fp32"),
     "fp32, TF32": Way(bundle="fp32", options={"use_tf32": "1"}),
+    "TensorRT": Way(engine="tensorrt"),
+    "TensorRT, plain launches": Way(engine="tensorrt", cuda_graphs=False),
+    "TensorRT, stream": Way(engine="tensorrt", batch=1),
+    "TensorRT, stream, batches of 8": Way(engine="tensorrt", batch=8),
     "stream": Way(batch=1),
     "stream, batches of 2": Way(batch=2),
     "stream, batches of 4": Way(batch=4),
@@ -95,7 +103,14 @@ class Asked:
         self.case, self.batch = case, way.batch
         self._photo = picture_file(case.width, case.height)
         begin, free = time.perf_counter(), free_memory()
-        self._upscaler = runtime.Upscaler(bundle, device=device, provider_options=way.options, fallback="none")
+        self._upscaler = runtime.Upscaler(
+            bundle,
+            engine=way.engine,
+            device=device,
+            provider_options=way.options,
+            cuda_graphs=way.cuda_graphs,
+            fallback="none",
+        )
         self.load = time.perf_counter() - begin
         try:
             warm_up(lambda: self.pictures(1), WARM_UPS[device_of(self._upscaler.description)])
@@ -183,8 +198,8 @@ def check(way: Way, args: argparse.Namespace, bundles: Mapping[str, Path | None]
     Raises:
         LeftOutError: the way does not exist on this device, or for these bundles.
     """
-    if way.options and args.device == "cpu":
-        raise LeftOutError("an option of the CUDA provider")
+    if args.device == "cpu" and (way.options or way.engine == "tensorrt"):
+        raise LeftOutError("an option of the CUDA provider" if way.options else "TensorRT runs on GPUs")
     bundle = bundles[way.bundle]
     if bundle is None:
         raise LeftOutError(f"no bundle was given (--{way.bundle})")

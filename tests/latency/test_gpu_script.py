@@ -130,6 +130,20 @@ def test_only_the_parts_that_are_asked_for(tmp_path, path_with_gpu):
     assert {"kernels", "doctor"} == set(lines_of(out)) - {"Example", "no", "0"}
 
 
+def test_tensorrt_comes_first_where_it_is(tmp_path, path_with_gpu):
+    parts = "tensorrt engines tensorrt-full kernels"
+    script(tmp_path / "out", path_with_gpu, PARTS=parts, DOSSR_FULL_BUNDLE="/b")
+    assert "its builder is not installed" in lines_of(tmp_path / "out")["tensorrt"]
+    there = PYTHON.replace('*"import tensorrt"*) echo "No module named tensorrt"; exit 1;;', "")
+    stand_in(tmp_path / "stand-ins", "python3", there.replace('echo "1 failed"; exit 1', 'echo "1 passed"'))
+    script(tmp_path / "out", path_with_gpu, PARTS=parts, DOSSR_FULL_BUNDLE="/b")
+    lines = lines_of(tmp_path / "out")
+    assert [name for name in lines if name in parts.split()] == parts.split()
+    assert "passed" in lines["tensorrt"]
+    assert "-m export.build --bundle /b --engine tensorrt --profile 64x64 --profile 8x64x64" in lines["engines"]
+    assert "nothing was tested" in lines["tensorrt-full"]
+
+
 def test_a_part_of_skipped_tests_fails(tmp_path, path_with_gpu):
     done = script(tmp_path / "out", path_with_gpu, PARTS="full", DOSSR_FULL_BUNDLE="/b")
     assert done.returncode == 1
@@ -157,7 +171,7 @@ def test_a_full_size_model_of_ones_own(tmp_path, path_with_gpu):
     script(tmp_path / "out", path_with_gpu, PARTS="full-start ways bench-peers", DOSSR_FULL_BUNDLE="/b")
     calls = (tmp_path / "calls").read_text()
     assert "benchmarks.gpu_ways /b --out" in calls
-    assert "--against eager-half compile-half --json" in calls
+    assert "--against onnxruntime eager-half compile-half --json" in calls
     assert "full-start" not in lines_of(tmp_path / "out")
 
 
