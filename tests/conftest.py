@@ -1,8 +1,19 @@
 """Bundles of the small golden checkpoint, exported once a session."""
 
+import os
+
 import pytest
 
-from tests.parity.exporting import E2E_MINI, exported_bundle
+from tests.parity.exporting import E2E_MINI, SESSION, exported_bundle, remove_bundles
+
+FIRST = SESSION not in os.environ
+"""Whether this is the process that began the session."""
+os.environ.setdefault(SESSION, str(os.getpid()))
+
+
+def pytest_sessionfinish():
+    if FIRST:
+        remove_bundles()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,16 @@
-"""Bundles of the golden checkpoints, exported once a test session by the real command line."""
+"""Bundles of the golden checkpoints, exported once a test session by the real command line. The processes of a session
+share them.
+"""
 
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.paths import LARGER, MINI, REPOSITORY
 
@@ -35,15 +40,32 @@ E2E_COND_DIFFER = Checkpoint(
 )
 
 
-@cache
-def _session_folder():
-    return TemporaryDirectory(prefix="dossr-bundles-")
+SESSION = "DOSSR_TEST_SESSION"
+"""Names the session to the processes that it starts."""
+
+
+def _session_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"dossr-bundles-{os.environ[SESSION]}"
+
+
+def remove_bundles() -> None:
+    """At the session's end."""
+    shutil.rmtree(_session_folder(), ignore_errors=True)
 
 
 @cache
 def exported_bundle(checkpoint: Checkpoint, *options: str) -> Path:
     """The bundle that `python -m export.build` makes with these options."""
-    out = Path(_session_folder().name) / "-".join([checkpoint.name, *options]).replace("--", "")
+    out = _session_folder() / "-".join([checkpoint.name, *options]).replace("--", "")
+    out.parent.mkdir(exist_ok=True)
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            _export(checkpoint, out, *options)
+    return out
+
+
+def _export(checkpoint: Checkpoint, out: Path, *options: str) -> None:
     command = [sys.executable, "-m", "export.build", "--checkpoint", checkpoint.folder / "model.ckpt"]
     command += ["--config", checkpoint.folder / "config.yaml", "--context", checkpoint.folder / "context.safetensors"]
     done = subprocess.run(
@@ -55,4 +77,3 @@ def exported_bundle(checkpoint: Checkpoint, *options: str) -> Path:
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    return out
