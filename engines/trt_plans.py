@@ -184,8 +184,12 @@ def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:
     where the canonical one proved wrong, or in the operators that parsers before 10.14 know.
     """
     entry = bundle.manifest.graphs[graph]
-    forms = ["tensorrt-10.12"] if parse_version(tensorrt) < (10, 14) else ["tensorrt"]
-    return next((entry.lowered[form] for form in forms if form in entry.lowered), entry.file)
+    return entry.lowered.get(form_name(tensorrt), entry.file)
+
+
+def form_name(tensorrt: str) -> str:
+    """What a form of a graph for this version of TensorRT is called in `GraphEntry.lowered`."""
+    return "tensorrt-10.12" if parse_version(tensorrt) < (10, 14) else BACKEND
 
 
 def onnx_hash(bundle: Bundle, file: str) -> str:
@@ -213,9 +217,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def _later(built: Machine, machine: Machine) -> bool:
-    """Whether a library takes version-compatible plans of another: newer ones of the same major version do, and 11
-    those of 10. Source: TensorRT 11.4.1's support matrix, "Engine Portability".
-    """
+    """Whether a library takes version-compatible plans of another. Source: TensorRT 11.4.1's support matrix."""
     older, newer = (parse_version(side.tensorrt) for side in (built, machine))
     return older <= newer and (older[0] == newer[0] or (older[0], newer[0]) == (10, 11))
 
