@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engines import nvidia
 from engines.backends import ENGINES
 from engines.errors import EngineUnavailableError, SettingsError
 from engines.graphs import AxisRange
 from engines.memory import parse_size
-from engines.nvidia import OR_CPU, Gpu, driver
 from engines.profiles import Profile, check_profiles, parse_profile, profile_of
 from engines.trt_bundle import builder
 from engines.trt_plans import HARDWARE, Machine, PlanOptions
@@ -123,16 +123,16 @@ def builder_here() -> Machine:
     return builder(DEVICE)
 
 
-def gpu_here() -> Gpu:
+def gpu_here() -> nvidia.Gpu:
     """The GPU that would be built for.
 
     Raises:
         EngineUnavailableError: no driver, or no GPU.
     """
     try:
-        return driver().gpus[DEVICE]
+        return nvidia.driver().gpus[DEVICE]
     except EngineUnavailableError as error:  # its advice ends with an option that means something else here
-        raise EngineUnavailableError(f"{str(error).removesuffix(OR_CPU)}or use --engine onnxruntime") from error
+        raise EngineUnavailableError(f"{str(error).removesuffix(nvidia.OR_CPU)}or use --engine onnxruntime") from error
 
 
 def parse_target(text: str) -> Machine:

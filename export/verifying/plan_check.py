@@ -142,9 +142,11 @@ def open_reference(bundle: Bundle, graph: str) -> Session:
     was held against the torch module at export; else the canonical file, widened.
     """
     entry = bundle.manifest.graphs[graph]
-    path = bundle.path(entry.lowered.get(onnxruntime_cpu.BACKEND, entry.file))
+    lowered = entry.lowered.get(onnxruntime_cpu.BACKEND)
+    path = bundle.path(lowered or entry.file)
     model = onnx.load(path, load_external_data=False)
-    widen(GraphEditor(model))
+    if lowered is None:
+        widen(GraphEditor(model))
     return Session(model, path.parent, SessionSettings())
 
 
