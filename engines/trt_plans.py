@@ -21,6 +21,7 @@ from typing import Any
 
 from engines.bundle import Bundle
 from engines.errors import BundleSchemaError, EngineUnavailableError, SettingsError
+from engines.graphs import AxisRange
 from engines.profiles import Profile, parse_profile, profile_of
 
 BACKEND = "tensorrt"
@@ -164,9 +165,9 @@ def key_parts(plans: PlanSet) -> dict[str, Any]:
     }
 
 
-def default_profiles(bundle: Bundle) -> tuple[Profile, ...]:
+def default_profiles(axes: Mapping[str, AxisRange]) -> tuple[Profile, ...]:
     """One static shape: the bundle's own, or the optimum of its axes."""
-    opt = profile_of(bundle.manifest.axes).opt
+    opt = profile_of(axes).opt
     return (Profile(min=opt, opt=opt, max=opt),)
 
 
@@ -176,7 +177,7 @@ def default_options(bundle: Bundle) -> PlanOptions:
     for manifest in reversed(built):
         with contextlib.suppress(BundleSchemaError):
             return read_plans(manifest.parent).options
-    return PlanOptions(profiles=default_profiles(bundle))
+    return PlanOptions(profiles=default_profiles(bundle.manifest.axes))
 
 
 def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:

@@ -14,9 +14,9 @@ from engines.backends import ENGINES
 from engines.errors import EngineUnavailableError, SettingsError
 from engines.graphs import AxisRange
 from engines.memory import parse_size
-from engines.profiles import Profile, check_profiles, parse_profile, profile_of
+from engines.profiles import Profile, check_profiles, parse_profile
 from engines.trt_bundle import builder
-from engines.trt_plans import HARDWARE, Machine, PlanOptions
+from engines.trt_plans import HARDWARE, Machine, PlanOptions, default_profiles
 
 DEVICE = 0
 """N of cuda:N that is built for: the first GPU that CUDA_VISIBLE_DEVICES leaves."""
@@ -49,10 +49,9 @@ class EngineRequest:
         Raises:
             SettingsError: a profile is beyond the axes, or the level outside its range.
         """
-        opt = profile_of(axes).opt
         check_profiles(self.profiles, axes)
         return PlanOptions(
-            profiles=self.profiles or (Profile(min=opt, opt=opt, max=opt),),
+            profiles=self.profiles or default_profiles(axes),
             optimization_level=self.optimization_level,
             version_compatible=self.version_compatible,
             hardware_compatible=self.hardware_compatible,

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from engines.backends import backend_named
+from engines.backends import choose_backend
 from engines.base import EngineSettings
 from engines.errors import EngineUnavailableError
 from engines.nvidia import driver
@@ -14,7 +14,7 @@ def gpu_missing():
     """Why not, by ONNX Runtime's CUDA provider and our kernels; empty where they can."""
     try:
         driver()
-        backend_named("onnxruntime").prepare(EngineSettings(device="cuda"))
+        choose_backend("onnxruntime").prepare(EngineSettings(device="cuda"))
     except EngineUnavailableError as error:
         return str(error)
     return unavailable("cuda:0")

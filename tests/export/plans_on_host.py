@@ -4,17 +4,20 @@ of CUDA and TensorRT. Arithmetic is ONNX Runtime's on the CPU; the islands are r
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from engines.bundle import open_bundle
-from engines.errors import EngineBuildError, EngineError
+from engines.errors import EngineBuildError, EngineError, EngineUnavailableError
 from engines.profiles import parse_profile
 from engines.trt_plans import PLANS, find_plans, onnx_file
 from export.engine_options import EngineRequest
 from export.plan_forms import Arithmetic, arithmetic
 from export.plans import build_plans, summary
 from export.progress import Silent
-from export.verifying.plan_check import check_sizes
+from export.samples import random_inputs, sizes
+from export.verifying import candidates
+from export.verifying.plan_check import check_sizes, open_reference
 from runtime.default_bundle import DEMO_BUNDLE
 from tests import tensorrt_standin
 from tests.broken import overflowing
@@ -143,3 +146,20 @@ def test_sizes_that_are_too_large_for_the_cpu_are_told(tiny):
     *_, last = summary(bundle, plans)
     assert last.startswith("WARNING: these engines were NOT VERIFIED")
     assert "too large for a reference on the CPU" in last
+
+
+def test_verify_runs_the_engines_of_a_bundle(tiny, monkeypatch):
+    bundle, _ = build_plans(tiny, SMALL, Silent())
+    engine = candidates.Engine(bundle, "tensorrt", "auto", None)
+    spec = bundle.manifest.graphs["encode"].spec
+    inputs = random_inputs(spec, sizes(1, 8, 16))
+    with engine.open(["encode"]) as runs:
+        for name, values in open_reference(bundle, "encode").run(inputs).items():
+            np.testing.assert_allclose(runs["encode"](inputs)[name], values, rtol=1e-5)
+        with pytest.raises(
+            EngineUnavailableError, match="take latents of 1x8x16, the sample's is 1x16x16; give an --im"
+        ):
+            runs["encode"](random_inputs(spec, sizes(1, 16, 16)))
+    monkeypatch.setattr(candidates, "unavailable", lambda _place: "no nvcc")
+    with pytest.raises(EngineUnavailableError, match="memory of cuda:0, where nothing of ours runs: no nvcc"):
+        engine.open(["encode"]).__enter__()
