@@ -146,9 +146,7 @@ class PlanSet:
 
 
 def key_parts(plans: PlanSet) -> dict[str, Any]:
-    """All that the plans depend on, and so what their key covers. What `hardware_compatible` opens is left out of the
-    GPU.
-    """
+    """All that the plans depend on, and so their key; what `hardware_compatible` opens is left out of the GPU."""
     machine, options = plans.machine, plans.options
     major, minor = machine.compute_capability
     gpu = {"none": f"{machine.gpu} sm{major}{minor}", "same-cc": f"sm{major}{minor}", "ampere+": "ampere+"}
@@ -181,15 +179,15 @@ def default_options(bundle: Bundle) -> PlanOptions:
 
 
 def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:
-    """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands
-    where the canonical one proved wrong, or in the operators that parsers before 10.14 know.
+    """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands, or
+    in the operators that parsers before 10.14 know, where there is such a form.
     """
     entry = bundle.manifest.graphs[graph]
     return entry.lowered.get(form_name(tensorrt), entry.file)
 
 
 def form_name(tensorrt: str) -> str:
-    """What a form of a graph for this version of TensorRT is called in `GraphEntry.lowered`."""
+    """What the form for this version of TensorRT is called in `GraphEntry.lowered`."""
     return "tensorrt-10.12" if parse_version(tensorrt) < (10, 14) else BACKEND
 
 
