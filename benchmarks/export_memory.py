@@ -46,5 +46,5 @@ class Measured(progress.Progress):
 
 
 if __name__ == "__main__":
-    progress.Progress = Measured
+    build.Progress = Measured
     sys.exit(run_command(build.main))

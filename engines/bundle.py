@@ -68,7 +68,8 @@ class GraphEntry:
     lowered: Mapping[str, str] = field(default_factory=dict)
     """Backend name to the ONNX file rewritten for it; shares the canonical file's weights."""
     verification: Mapping[str, Any] = field(default_factory=dict)
-    """Figures of the comparison with the fp32 torch module."""
+    """Figures of the comparison with the fp32 torch module, by form; of a form for TensorRT, which operators of it are
+    computed in float32, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,22 @@ def profile_of(axes: Mapping[str, AxisRange]) -> Profile:
     )
 
 
+def check_profiles(profiles: Iterable[Profile], axes: Mapping[str, AxisRange]) -> None:
+    """Whether a bundle's graphs take every size of these profiles.
+
+    Raises:
+        SettingsError: one goes beyond the axes.
+    """
+    whole = profile_of(axes)
+    for profile in profiles:
+        inside = all(least <= size for least, size in zip(whole.min, profile.min, strict=True))
+        if not inside or not whole.covers(profile.max):
+            raise SettingsError(
+                f"profile {profile} is beyond what the bundle's graphs take, {whole}; name another --profile, or "
+                "export the bundle again for that size"
+            )
+
+
 def axis_sizes(size: Size) -> dict[str, int]:
     """Every axis of the graph table by name, for `engines.graphs.resolve_shape`."""
     batch, height, width = size

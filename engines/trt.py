@@ -22,6 +22,7 @@ from engines.errors import (
     EngineUnavailableError,
     SettingsError,
 )
+from engines.graphs import GraphSpec
 from engines.memory import format_size
 from engines.nvidia import driver, free_memory, on_gpu
 from engines.profiles import Profile
@@ -31,6 +32,7 @@ from engines.trt_plans import (
     PIECE,
     PLANS,
     Machine,
+    PlanOptions,
     PlanSet,
     build_command,
     default_options,
@@ -59,18 +61,13 @@ class TensorRT:
         described = self.prepare(settings)
         folder, plans = self._plans(bundle, settings)
         from engines.trt_run import TensorRtRunner
-        from engines.trt_tensors import check_tensors
 
-        index = device_index(settings)
-        with on_gpu(index), DEVICE_SETUP:
-            engine = _deserialized(bundle, folder, plans, graph)
-            spec = bundle.manifest.graphs[graph].spec
-            check_tensors(engine, spec)
-            if plans.options.strip_weights:
-                from engines.trt_refit import refit
-
-                refit(engine, bundle.path(plans.graphs[graph].onnx))
-            streamed = _stream_weights(engine, index)
+        index, record = device_index(settings), plans.graphs[graph]
+        spec = bundle.manifest.graphs[graph].spec
+        path, command = folder / f"{graph}.plan", f"run `{build_command(bundle)}` again"
+        engine, streamed = _opened(
+            path, spec, plans.options, bundle.path(record.onnx), index, sha256=record.sha256, command=command
+        )
         arena = None
         if settings.memory is not None and settings.stream is not None:
             arena = self._arenas.setdefault(settings.stream, Arena(settings.memory))
@@ -174,8 +171,53 @@ def _described(machine: Machine, settings: EngineSettings) -> str:
     return f"{library} {machine.tensorrt}, cuda:{device_index(settings)}"
 
 
-def _deserialized(bundle: Bundle, folder: Path, plans: PlanSet, graph: str) -> tensorrt.ICudaEngine:
-    """The engine of a plan whose hash is right.
+def open_plan(plan: Path, spec: GraphSpec, options: PlanOptions, onnx: Path, *, device: int, stream: int) -> Runner:
+    """Opens a plan that this process has just built and that is in no bundle yet.
+
+    Args:
+        plan: its file.
+        spec: of its graph.
+        options: that it was built with.
+        onnx: what it was built of.
+        device: N of cuda:N.
+        stream: address of the CUDA stream that calls are put on.
+
+    Raises:
+        EngineError: TensorRT cannot open it.
+    """
+    from engines.trt_run import TensorRtRunner
+
+    engine, _ = _opened(plan, spec, options, onnx, device, sha256=None, command="build it again")
+    return TensorRtRunner(engine, spec, f"plan {plan.name}", device=device, stream=stream, arena=None)
+
+
+def _opened(
+    path: Path,
+    spec: GraphSpec,
+    options: PlanOptions,
+    onnx: Path,
+    device: int,
+    *,
+    sha256: tuple[str, ...] | None,
+    command: str,
+) -> tuple[tensorrt.ICudaEngine, str]:
+    """The engine of a plan, complete, and what is to be said of its weights."""
+    from engines.trt_tensors import check_tensors
+
+    with on_gpu(device), DEVICE_SETUP:
+        engine = _deserialized(path, options, sha256, command)
+        check_tensors(engine, spec)
+        if options.strip_weights:
+            from engines.trt_refit import refit
+
+            refit(engine, onnx)
+        return engine, _stream_weights(engine, device)
+
+
+def _deserialized(
+    path: Path, options: PlanOptions, sha256: tuple[str, ...] | None, command: str
+) -> tensorrt.ICudaEngine:
+    """The engine of a plan whose hash is right, where there is one to hold it to.
 
     Raises:
         BundleHashError: the file is not the one that was built.
@@ -185,17 +227,15 @@ def _deserialized(bundle: Bundle, folder: Path, plans: PlanSet, graph: str) -> t
     from engines.trt_log import LOG
     from engines.trt_messages import failure
 
-    path = folder / f"{graph}.plan"
-    command = f"run `{build_command(bundle)}` again"
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             view = memoryview(data)
             try:
-                if piece_hashes(view) != plans.graphs[graph].sha256:
+                if sha256 is not None and piece_hashes(view) != sha256:
                     raise BundleHashError(f"{path} is not what was built (its sha256 differs); {command}")
                 runtime = trt.Runtime(LOG)
-                # A version-compatible plan carries the lean runtime, which is code: its hash is checked above.
-                runtime.engine_host_code_allowed = plans.options.version_compatible
+                # A version-compatible plan carries the lean runtime, which is code: it is what was built.
+                runtime.engine_host_code_allowed = options.version_compatible
                 with LOG.collecting() as said:
                     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(view)
             finally:

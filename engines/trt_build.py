@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.errors import EngineBuildError, EngineUnavailableError
+from engines.errors import EngineBuildError
 from engines.files import atomic_path
 from engines.graphs import GraphSpec
 from engines.nvidia import on_gpu
-from engines.trt_library import IS_LEAN, trt
+from engines.trt_library import trt
 from engines.trt_log import LOG
 from engines.trt_messages import Message, failure, summary
 from engines.trt_monitor import Monitor, Watch
@@ -56,15 +56,10 @@ def build_plan(job: PlanJob, out: Path, watch: Watch) -> Built:
     """Builds one plan into `out`, whole or not at all.
 
     Raises:
-        EngineUnavailableError: the installed library is the lean one.
         EngineBuildError: TensorRT cannot read or compile the graph, with its words and what to do; or what it compiled
             has other inputs or outputs.
         KeyboardInterrupt: Ctrl-C, after TensorRT has stopped.
     """
-    if IS_LEAN:
-        raise EngineUnavailableError(
-            "the lean runtime of TensorRT builds no engines; run `pip install tensorrt` on the machine that builds"
-        )
     begin = time.monotonic()
     monitor = Monitor(watch)
     with LOG.collecting() as said, ThreadPoolExecutor(1, "dossr-tensorrt-build") as thread:

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from engines.bundle import Bundle
-from engines.errors import EngineBuildError, OutputNotWritableError
+from engines.errors import EngineBuildError, EngineUnavailableError, OutputNotWritableError
 from engines.files import atomic_path
 from engines.memory import format_size
 from engines.nvidia import driver, free_memory
 from engines.trt_plans import (
     MANIFEST,
     PLANS,
+    Machine,
     PlanOptions,
     PlanRecord,
     PlanSet,
@@ -35,12 +36,33 @@ from engines.trt_plans import (
     parse_record,
     planned,
 )
-from engines.trt_recipe import plan_bytes, workspace
+from engines.trt_recipe import cache_path, plan_bytes, workspace
 
 Watch = Callable[[str, float], None]
 """Called as (what is done, part of all that is done in 0..1)."""
 Check = Callable[[str, Path], Mapping[str, Any]]
 """Whether a graph's plan is right: figures, or an exception. Called with the graph's name and the plan's path."""
+
+
+def builder(device: int) -> Machine:
+    """The GPU and the library that engines are built with here.
+
+    Args:
+        device: N of cuda:N.
+
+    Raises:
+        EngineUnavailableError: no driver, no such GPU, no TensorRT, or its lean runtime alone.
+    """
+    driver()  # before the library, which crashes without one
+    from engines.trt_library import machine
+
+    here = machine(device)
+    if here.lean:
+        raise EngineUnavailableError(
+            "the lean runtime of TensorRT builds no engines; run `pip install tensorrt` on the machine that builds, or "
+            "use --engine onnxruntime"
+        )
+    return here
 
 
 def build_engines(
@@ -69,12 +91,9 @@ def build_engines(
         EngineBuildError: TensorRT cannot build a graph, or another build of the same key is at work.
         OutputNotWritableError: the bundle cannot be written, or the disk is too full.
     """
-    gpus = driver()  # before the library, which crashes without a driver
+    here = builder(device)
     from engines.trt_build import PlanJob, build_plan
-    from engines.trt_library import machine
-    from engines.trt_timing import cache_path
 
-    here = machine(device)
     plans = planned(bundle, here, options)
     names = list(bundle.manifest.graphs)
     files = {name: onnx_file(bundle, name, here.tensorrt) for name in names}
@@ -115,16 +134,35 @@ def build_engines(
             )
             _write(part / f"{name}.json", json.dumps(dataclasses.asdict(records[name])))
             done += sizes[name]
-        finished = dataclasses.replace(plans, graphs=records, driver=gpus.release or "")
+        finished = dataclasses.replace(plans, graphs=records, driver=driver().release or "")
         _write(part / MANIFEST, finished.to_json())
         _put_in_place(bundle, part, finished.key)
     return finished
 
 
+def take_over(bundle: Bundle, before: PlanSet, now: PlanSet) -> None:
+    """Makes what a build of `before` finished the beginning of one of `now`, which is of other ONNX files for some
+    graphs; both as `engines.trt_plans.planned` gives them.
+    """
+    old, new = (_part_folder(bundle, plans.key) for plans in (before, now))
+    if not old.is_dir() or old == new:
+        return
+    if new.exists():
+        shutil.rmtree(old)
+        return
+    for name in (name for name, onnx in before.onnx.items() if now.onnx[name] != onnx):
+        (old / f"{name}.json").unlink(missing_ok=True)
+    old.rename(new)
+
+
+def _part_folder(bundle: Bundle, key: str) -> Path:
+    return bundle.folder / PLANS / f".{key}.part"
+
+
 @contextlib.contextmanager
 def _part(bundle: Bundle, key: str, needed: int) -> Iterator[Path]:
     """The folder in which the plans grow, locked. Without a finished graph it goes at the end."""
-    part = bundle.folder / PLANS / f".{key}.part"
+    part = _part_folder(bundle, key)
     try:
         part.mkdir(parents=True, exist_ok=True)
         lock = os.open(part / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -21,6 +21,7 @@ from typing import Any
 
 from engines.bundle import Bundle
 from engines.errors import BundleSchemaError, EngineUnavailableError, SettingsError
+from engines.graphs import AxisRange
 from engines.profiles import Profile, parse_profile, profile_of
 
 BACKEND = "tensorrt"
@@ -145,9 +146,7 @@ class PlanSet:
 
 
 def key_parts(plans: PlanSet) -> dict[str, Any]:
-    """All that the plans depend on, and so what their key covers. What `hardware_compatible` opens is left out of the
-    GPU.
-    """
+    """All that the plans depend on, and so their key; what `hardware_compatible` opens is left out of the GPU."""
     machine, options = plans.machine, plans.options
     major, minor = machine.compute_capability
     gpu = {"none": f"{machine.gpu} sm{major}{minor}", "same-cc": f"sm{major}{minor}", "ampere+": "ampere+"}
@@ -164,9 +163,9 @@ def key_parts(plans: PlanSet) -> dict[str, Any]:
     }
 
 
-def default_profiles(bundle: Bundle) -> tuple[Profile, ...]:
+def default_profiles(axes: Mapping[str, AxisRange]) -> tuple[Profile, ...]:
     """One static shape: the bundle's own, or the optimum of its axes."""
-    opt = profile_of(bundle.manifest.axes).opt
+    opt = profile_of(axes).opt
     return (Profile(min=opt, opt=opt, max=opt),)
 
 
@@ -176,16 +175,20 @@ def default_options(bundle: Bundle) -> PlanOptions:
     for manifest in reversed(built):
         with contextlib.suppress(BundleSchemaError):
             return read_plans(manifest.parent).options
-    return PlanOptions(profiles=default_profiles(bundle))
+    return PlanOptions(profiles=default_profiles(bundle.manifest.axes))
 
 
 def onnx_file(bundle: Bundle, graph: str, tensorrt: str) -> str:
-    """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands
-    where the canonical one proved wrong, or in the operators that parsers before 10.14 know.
+    """The ONNX file of a graph that this version of TensorRT is given, relative to the bundle: with float32 islands, or
+    in the operators that parsers before 10.14 know, where there is such a form.
     """
     entry = bundle.manifest.graphs[graph]
-    forms = ["tensorrt-10.12"] if parse_version(tensorrt) < (10, 14) else ["tensorrt"]
-    return next((entry.lowered[form] for form in forms if form in entry.lowered), entry.file)
+    return entry.lowered.get(form_name(tensorrt), entry.file)
+
+
+def form_name(tensorrt: str) -> str:
+    """What the form for this version of TensorRT is called in `GraphEntry.lowered`."""
+    return "tensorrt-10.12" if parse_version(tensorrt) < (10, 14) else BACKEND
 
 
 def onnx_hash(bundle: Bundle, file: str) -> str:
@@ -213,9 +216,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def _later(built: Machine, machine: Machine) -> bool:
-    """Whether a library takes version-compatible plans of another: newer ones of the same major version do, and 11
-    those of 10. Source: TensorRT 11.4.1's support matrix, "Engine Portability".
-    """
+    """Whether a library takes version-compatible plans of another. Source: TensorRT 11.4.1's support matrix."""
     older, newer = (parse_version(side.tensorrt) for side in (built, machine))
     return older <= newer and (older[0] == newer[0] or (older[0], newer[0]) == (10, 11))
 

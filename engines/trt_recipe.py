@@ -4,12 +4,15 @@ sizes, which `engines.trt_build` hands to TensorRT and a dry run prints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from engines.bundle import Bundle
 from engines.graphs import GraphSpec, resolve_shape
+from engines.hash_cache import cache_folder
 from engines.profiles import Profile, axis_sizes
-from engines.trt_plans import PlanOptions
+from engines.trt_plans import Machine, PlanOptions
 
 NETWORK_FLAGS = ("STRONGLY_TYPED",)
 """Of NetworkDefinitionCreationFlag: types are the ONNX file's. TensorRT 11 builds no other networks."""
@@ -71,6 +74,14 @@ def plan_bytes(bundle: Bundle, file: str, options: PlanOptions) -> int:
     """About how large a plan will be: its weights and kernels, and the lean runtime where it is part of it."""
     weights = 0 if options.strip_weights else weights_bytes(bundle, file)
     return weights + _KERNELS + (_LEAN_RUNTIME if options.version_compatible else 0)
+
+
+def cache_path(machine: Machine) -> Path | None:
+    """The file of the timing cache of a GPU and version; None where there is no place for caches."""
+    folder = cache_folder()
+    major, minor = machine.compute_capability
+    name = re.sub(r"[^a-z0-9.]+", "-", f"{machine.gpu} sm{major}{minor} {machine.tensorrt}".lower())
+    return None if folder is None else folder / "tensorrt" / f"timing-{name}.cache"
 
 
 def describe(options: PlanOptions) -> Sequence[str]:

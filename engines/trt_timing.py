@@ -1,4 +1,4 @@
-"""TensorRT's timing cache on disk. In: a machine, and a build's config. Out: a file for each GPU and version, in which
+"""TensorRT's timing cache on disk. In: a build's config, and the file of a GPU and version. Out: that file, in which
 the times of every build come together.
 
 A cache saves time and changes no result: whatever is wrong with the file, the build goes on without it.
@@ -9,25 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from engines.errors import OutputNotWritableError
 from engines.files import atomic_path
-from engines.hash_cache import cache_folder
 from engines.trt_library import trt
-from engines.trt_plans import Machine
 
 _log = logging.getLogger("dossr")
-
-
-def cache_path(machine: Machine) -> Path | None:
-    """The file of a GPU and version; None where there is no place for caches."""
-    folder = cache_folder()
-    major, minor = machine.compute_capability
-    name = re.sub(r"[^a-z0-9.]+", "-", f"{machine.gpu} sm{major}{minor} {machine.tensorrt}".lower())
-    return None if folder is None else folder / "tensorrt" / f"timing-{name}.cache"
 
 
 def load(config: trt.IBuilderConfig, path: Path) -> None:

@@ -1,167 +1,151 @@
-"""`python -m export.build`: a checkpoint in, a bundle out. Only parses and calls; the work is `export.bundle.build`."""
+"""`python -m export.build`: a checkpoint in, a bundle out, with engines for this machine; or a bundle in, and the same
+with engines. Only parses and calls; the work is `export.bundle.build` and `export.plans.build_plans`.
+"""
 
 from __future__ import annotations
 
-import re
+import argparse
+import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from engines.backends import ENGINES
-from engines.bundle import Precision
+from engines import graphs
+from engines.bundle import open_bundle
 from engines.cli import Parser, run_command
-from engines.errors import EngineUnavailableError, PackageMissingError, SettingsError
-from engines.graphs import LATENT_MULTIPLE
-from engines.memory import parse_size
-from export.errors import CheckpointNotFoundError, ConfigError, ContextError
-from export.settings import DEVICES, BuildSettings
-
-DEMO_FILES = tuple(
-    Path(__file__).parent / "demo" / name for name in ("model.ckpt", "config.yaml", "context.safetensors")
-)
-"""Checkpoint, config and context of the demo model that ships, made by `python -m training.demo`."""
-
-PREDICTIONS = ("x0-from-eps", "shifted-eps", "v")
-"""What the network may predict; `solvers` knows the same names."""
-
-
-def parser() -> Parser:
-    """The command line's options."""
-    p = Parser(prog="python -m export.build", description="Exports a DoSSR checkpoint to a bundle of ONNX graphs.")
-    p.add_argument("--checkpoint", type=Path, help="official .ckpt or .safetensors file (default: the demo model's)")
-    p.add_argument("--config", type=Path, help="official YAML of its architecture (default: read off the weights)")
-    p.add_argument(
-        "--context",
-        type=Path,
-        help="safetensors with the prompt's embedding (default: from the text encoder)",
-    )
-    p.add_argument(
-        "--precision", choices=[str(x) for x in Precision], default=str(Precision.FP16), help="of the graphs"
-    )
-    p.add_argument("--out", type=Path, help="folder of the bundle (default: bundles/dossr-PRECISION)")
-    p.add_argument("--engine", choices=ENGINES, default="auto", help="whose engines to build beside the ONNX graphs")
-    p.add_argument(
-        "--device",
-        action="append",
-        choices=DEVICES,
-        help="for what ONNX Runtime's form of the graphs is written, there or not (may be repeated; default: both)",
-    )
-    p.add_argument("--split-controlnet", action="store_true", help="export ControlNet and UNet as two graphs")
-    p.add_argument(
-        "--static",
-        metavar="HxW",
-        help="fix the shape, in latent pixels (1/8 of the result)",
-    )
-    p.add_argument(
-        "--bake-steps",
-        nargs="+",
-        type=int,
-        default=[],
-        metavar="N",
-        help="bake the timesteps of plans of N steps: the network does not embed them any more, and takes no others",
-    )
-    p.add_argument("--prediction", choices=PREDICTIONS, default=PREDICTIONS[0], help="what the network predicts")
-    p.add_argument("--t1", type=int, help="truncation of the shifting sequence (default: the checkpoint's, else 500)")
-    p.add_argument(
-        "--max-memory",
-        metavar="SIZE",
-        help="what the export may take, like 10GiB or 8GB (default: what is available)",
-    )
-    p.add_argument("--no-resume", action="store_true", help="use no finished graphs of an interrupted export")
-    p.add_argument("--quiet", action="store_true", help="show no progress")
-    return p
-
-
-def static_shape(text: str) -> tuple[int, int]:
-    """(H, W) from "64x96".
-
-    Raises:
-        SettingsError: not two multiples of 8.
-    """
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    sides = (int(match[1]), int(match[2])) if match else (0, 0)
-    if min(sides) < LATENT_MULTIPLE or any(side % LATENT_MULTIPLE for side in sides):
-        raise SettingsError(
-            f"--static is {text!r}, expected HxW in latent pixels, both multiples of {LATENT_MULTIPLE}; "
-            "a 512x512 result is --static 64x64"
-        )
-    return sides
-
-
-def check_files(checkpoint: Path | None, config: Path | None, context: Path | None) -> None:
-    """Whether the files of these options are there.
-
-    Raises:
-        CheckpointNotFoundError, ConfigError, ContextError: one is not.
-    """
-    for option, path, missing in (
-        ("--checkpoint", checkpoint, CheckpointNotFoundError),
-        ("--config", config, ConfigError),
-        ("--context", context, ContextError),
-    ):
-        if path is not None and not path.is_file():
-            raise missing(f"cannot read {option} {path}: there is no such file; correct the path")
+from engines.errors import DossrError, EngineUnavailableError, PackageMissingError, SettingsError
+from engines.graphs import axis_ranges
+from export.build_options import build_settings, check_export_options, parser
+from export.dry_run import plan_of_bundle, plan_of_export, target
+from export.engine_options import EngineRequest, builder_here, engine_request, parse_target
+from export.progress import Progress, Reporter, Silent
+from export.settings import BuildSettings
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses and builds."""
-    args = parser().parse_args(argv)
-    static = None if args.static is None else static_shape(args.static)
-    max_memory = None if args.max_memory is None else parse_size(args.max_memory)
-    if args.engine == "tensorrt":
-        raise EngineUnavailableError(
-            f"--engine {args.engine} was asked for, but this version builds no {args.engine} engines yet; use --engine "
-            "onnxruntime"
+    """Parses, exports and builds.
+
+    Raises:
+        EngineUnavailableError: --engine tensorrt, where its engines cannot be built; nothing was exported then.
+        DossrError: see `export.bundle.build` and `export.plans.build_plans`.
+    """
+    commands = parser()
+    args = commands.parse_args(argv)
+    request = engine_request(args, commands)
+    if args.target is not None and not args.dry_run:
+        raise SettingsError(
+            "--target is for --dry-run: engines are built for the machine that builds them; leave it out"
         )
-    demo = args.checkpoint is None
-    if demo:
-        if args.config or args.context:
-            raise CheckpointNotFoundError(
-                "--config and --context belong to a checkpoint, and none was given; pass --checkpoint model.ckpt, or "
-                "leave all three out to export the demo model"
-            )
-        args.checkpoint, args.config, args.context = DEMO_FILES
-    check_files(args.checkpoint, args.config, args.context)
+    if args.bundle is not None:
+        return _of_a_bundle(args, commands, request)
+    reason = "" if args.dry_run else _why_none(request)
+    settings, demo = build_settings(args)
+    request.options(axis_ranges(settings.static))  # what is wrong with them is said before anything is exported
+    if args.dry_run:
+        return _dry_export(args, settings, request)
     try:  # torch takes seconds to import: usage errors need not wait
         from export.bundle import build
-        from export.progress import Progress, Silent
     except ModuleNotFoundError as error:
         raise PackageMissingError(
             f"export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e '.[export]'`"
         ) from error
 
-    settings = BuildSettings(
-        checkpoint=args.checkpoint,
-        config=args.config,
-        context=args.context,
-        precision=Precision(args.precision),
-        devices=tuple(args.device or DEVICES),
-        out=args.out or Path("bundles") / f"dossr-{args.precision}",
-        split_controlnet=args.split_controlnet,
-        static=static,
-        bake_steps=tuple(args.bake_steps),
-        prediction=args.prediction,
-        t1=args.t1,
-        max_memory=max_memory,
-        resume=not args.no_resume,
-    )
-    if args.quiet:
-        build(settings, Silent())
-    else:
-        with Progress(sys.stderr) as progress:
-            build(settings, progress)
-    if args.engine == "auto":
-        print(
-            "NOTE: no TensorRT engines were built (this version has none yet); the bundle holds ONNX graphs for ONNX "
-            "Runtime",
-            file=sys.stderr,
-        )
+    with _reporter(args) as reporter:
+        build(settings, reporter)
+    _engines(args, settings.out, request, reason)
     if demo:
-        print("NOTE: no --checkpoint: this is the small demo model that ships", file=sys.stderr)
+        _say("NOTE: no --checkpoint: this is the small demo model that ships")
     print(settings.out)
     return 0
+
+
+def _of_a_bundle(args: argparse.Namespace, commands: Parser, request: EngineRequest) -> int:
+    """Builds the engines of a bundle that is there, or says how it would."""
+    check_export_options(args, commands)
+    if request.engine == "onnxruntime":
+        raise SettingsError("--bundle builds engines, and --engine onnxruntime needs none; pass --engine tensorrt")
+    if args.dry_run:
+        named = None if args.target is None else parse_target(args.target)
+        print(*plan_of_bundle(open_bundle(args.bundle), request, target(named)), sep="\n")
+        return 0
+    _engines(args, args.bundle, request, _why_none(request))
+    print(args.bundle)
+    return 0
+
+
+def _dry_export(args: argparse.Namespace, settings: BuildSettings, request: EngineRequest) -> int:
+    """Says what would be exported, and how its engines would be built."""
+    split = settings.split_controlnet
+    network = graphs.split_denoise(()) if split else (graphs.DENOISE,)
+    specs = (graphs.PREPROCESS, graphs.ENCODE, *network, graphs.DECODE)
+    axes = axis_ranges(settings.static)
+    shape = "dynamic shapes" if settings.static is None else f"the shape {'x'.join(map(str, settings.static))}"
+    print(f"export              {settings.checkpoint} to {settings.out}, {settings.precision}, {shape}")
+    print(f"graphs              {', '.join(spec.name for spec in specs)}; condition, if it has an encoder of its own")
+    if split:
+        print("                    what controlnet hands to unet is known once the checkpoint is read")
+    if request.engine == "onnxruntime":
+        print("engines             none: --engine onnxruntime")
+        return 0
+    named = None if args.target is None else parse_target(args.target)
+    print(*plan_of_export(specs, axes, request, target(named)), sep="\n")
+    return 0
+
+
+def _why_none(request: EngineRequest) -> str:
+    """Why no engines are built; empty where they are, or where none are asked for.
+
+    Raises:
+        EngineUnavailableError: they are asked for by name.
+    """
+    if request.engine == "onnxruntime":
+        return ""
+    try:
+        builder_here()
+    except EngineUnavailableError as error:
+        if request.engine == "tensorrt":
+            raise
+        return str(error)
+    return ""
+
+
+def _engines(args: argparse.Namespace, folder: Path, request: EngineRequest, reason: str) -> None:
+    """Builds the engines of a complete bundle, if any, and says what came of it."""
+    if request.engine == "onnxruntime":
+        return
+    if reason:
+        _say(f"NOTE: NO TENSORRT ENGINES were built, {folder} holds ONNX graphs for ONNX Runtime: {reason}")
+        return
+    try:
+        from export.plans import build_plans, summary
+    except ModuleNotFoundError as error:
+        raise PackageMissingError(
+            f"building engines needs {error.name}, which is not installed; run `pip install -c constraints.txt "
+            "'.[cpu,tensorrt-build]'`"
+        ) from error
+    try:
+        with _reporter(args) as reporter:
+            bundle, plans = build_plans(open_bundle(folder), request, reporter)
+    except (DossrError, KeyboardInterrupt) as error:
+        if args.bundle is None:
+            error.add_note(f"the bundle {folder} is complete without engines; `--bundle {folder}` goes on from there")
+        raise
+    _say(*summary(bundle, plans))
+
+
+@contextlib.contextmanager
+def _reporter(args: argparse.Namespace) -> Iterator[Reporter]:
+    if args.quiet:
+        yield Silent()
+    else:
+        with Progress(sys.stderr) as progress:
+            yield progress
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", file=sys.stderr)
 
 
 def end_like_ctrl_c(_number: int, _frame: FrameType | None) -> None:

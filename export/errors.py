@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from engines.errors import DossrError
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from engines.errors import DossrError, EngineBuildError
+
+if TYPE_CHECKING:
+    from export.figures import Array
 
 
 class ExportError(DossrError):
@@ -43,3 +49,17 @@ class EngineDepartsError(ExportError):
 
 class OutputBusyError(ExportError):
     """Another export is writing to the same output."""
+
+
+class PlanDepartsError(EngineBuildError):
+    """A plan that was just built does not compute what its graph computes.
+
+    Args:
+        message: one sentence.
+        graph: which.
+        inputs: what showed it, by name, float32.
+    """
+
+    def __init__(self, message: str, graph: str, inputs: Mapping[str, Array]) -> None:
+        super().__init__(message)
+        self.graph, self.inputs = graph, inputs

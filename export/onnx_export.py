@@ -50,7 +50,7 @@ def export_graph(
     """
     folder.mkdir(parents=True)
     axis_sizes = sizes(*TRACED) if static is None else sizes(1, *static)
-    inputs = tuple(random_inputs(spec, axis_sizes).values())
+    inputs = tuple(map(torch.from_numpy, random_inputs(spec, axis_sizes).values()))
     dynamic = None if static else _dynamic_shapes(spec, axes)
     path = folder / MODEL
     try:

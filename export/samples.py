@@ -1,13 +1,13 @@
-"""Inputs for tracing and for verification. In: a graph's spec and sizes. Out: random tensors of the right ranges."""
+"""Inputs for tracing and for verification. In: a graph's spec and sizes. Out: random arrays of the right ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from engines.graphs import GraphSpec, TensorSpec, resolve_shape
+from export.figures import Array
 
 CONTROL_STD = 0.5
 """Of the random controls that a UNet graph is verified with."""
@@ -20,19 +20,19 @@ def sizes(batch: int, height: int, width: int) -> dict[str, int]:
 
 def random_inputs(
     spec: GraphSpec, axis_sizes: Mapping[str, int], *, timestep: float = 499.0, seed: int = 0
-) -> dict[str, Tensor]:
+) -> dict[str, Array]:
     """float32 inputs by name: images uniform in [0,1], latents normal, `timestep` and control_scale 1 as they are."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.Generator(np.random.PCG64(seed))
     return {tensor.name: _random(tensor, axis_sizes, timestep, generator) for tensor in spec.inputs}
 
 
-def _random(spec: TensorSpec, axis_sizes: Mapping[str, int], timestep: float, generator: torch.Generator) -> Tensor:
+def _random(spec: TensorSpec, axis_sizes: Mapping[str, int], timestep: float, generator: np.random.Generator) -> Array:
     shape = resolve_shape(spec.shape, axis_sizes)
     if spec.name == "timestep":
-        return torch.full(shape, timestep)
+        return np.full(shape, timestep, np.float32)
     if spec.name == "control_scale":
-        return torch.ones(shape)
+        return np.ones(shape, np.float32)
     if spec.name == "image":
-        return torch.rand(shape, generator=generator)
-    noise = torch.randn(shape, generator=generator)
-    return noise * CONTROL_STD if spec.name.startswith("control_") else noise
+        return generator.random(shape, np.float32)
+    noise = generator.standard_normal(shape, np.float32)
+    return noise * np.float32(CONTROL_STD) if spec.name.startswith("control_") else noise

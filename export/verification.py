@@ -49,7 +49,8 @@ def expectations(
         cases = tuple((b, h, w, timestep) for (b, h, w, _), timestep in zip(cases, ends, strict=True))
     found = []
     for seed, (batch, height, width, timestep) in enumerate(cases, start=1):
-        inputs = random_inputs(spec, sizes(batch, height, width), timestep=timestep, seed=seed)
+        arrays = random_inputs(spec, sizes(batch, height, width), timestep=timestep, seed=seed)
+        inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         with torch.inference_mode():
             result = module(*inputs.values())
         outputs = result if isinstance(result, tuple) else (result,)

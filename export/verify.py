@@ -12,7 +12,8 @@ from pathlib import Path
 from engines.cli import Parser, run_command
 from engines.errors import PackageMissingError, SettingsError
 from engines.files import atomic_path, check_writable
-from export.build import check_files, end_like_ctrl_c
+from export.build import end_like_ctrl_c
+from export.build_options import check_files
 from export.errors import EngineDepartsError
 from export.progress import Progress, Silent
 

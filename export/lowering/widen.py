@@ -29,9 +29,7 @@ def widen(editor: GraphEditor) -> None:
     nodes = []
     for node in editor.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))
+        widen_attributes(node)
         if _is_cast(node) and node.output[0] not in outputs:
             names[node.output[0]] = node.input[0]
         elif _is_cast(node):
@@ -39,6 +37,13 @@ def widen(editor: GraphEditor) -> None:
         else:
             nodes.append(node)
     editor.replace_nodes([*casts, *nodes])
+
+
+def widen_attributes(node: onnx.NodeProto) -> None:
+    """Makes the constants in a node's attributes float32."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
+            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))
 
 
 def _is_cast(node: onnx.NodeProto) -> bool:

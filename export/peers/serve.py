@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from engines.memory import peak_memory
-from export.build import DEMO_FILES
+from export.build_options import DEMO_FILES
 from export.context import KEY
 from export.peers.networks import PEERS, Setup
 from export.peers.restore import restore

@@ -5,6 +5,7 @@ canonical files themselves, which other backends and devices are made of.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +16,12 @@ from engines.backends import BACKENDS, backend_named
 from engines.base import EngineSettings
 from engines.bundle import Bundle, Precision
 from engines.errors import EngineUnavailableError, SettingsError
-from engines.graphs import GraphSpec, parse_dim, resolve_shape
+from engines.graphs import UPSCALE, VAE_FACTOR, GraphSpec, parse_dim, resolve_shape
 from engines.memory import trim_heap
 from engines.ort import PROVIDERS
+from engines.profiles import Profile
 from export.figures import FP16_ARITHMETIC, GATES, Array, Gate
+from export.verifying.device import DeviceStream, unavailable
 from export.verifying.onnx_graph import OnnxGraph, load_graph
 from export.verifying.rounding import rounded
 from export.verifying.sessions import Session, SessionSettings
@@ -73,13 +76,20 @@ class Engine:
     @contextlib.contextmanager
     def open(self, graphs: Sequence[str]) -> Iterator[Mapping[str, Run]]:
         """See `Candidate.open`."""
-        runners = {name: self._backend.open(self._bundle, name, self._settings) for name in graphs}
+        stream = self._stream()
+        settings = self._settings if stream is None else dataclasses.replace(self._settings, stream=stream.ptr)
+        runners = {name: self._backend.open(self._bundle, name, settings) for name in graphs}
         specs = {name: self._bundle.manifest.graphs[name].spec for name in graphs}
+        profiles = self._backend.profiles(self._bundle, settings)
 
         def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
             outputs = empty_outputs(specs[name], inputs)
             given = {spec.name: np.ascontiguousarray(inputs[spec.name]) for spec in specs[name].inputs}
-            runners[name].bind({key: _HostBuffer(array) for key, array in (given | outputs).items()}).run()
+            if stream is None:
+                runners[name].bind({key: _HostBuffer(array) for key, array in (given | outputs).items()}).run()
+            else:
+                _check_size(specs[name], inputs, profiles)
+                stream.call(runners[name], given, outputs)
             return outputs
 
         try:
@@ -88,6 +98,15 @@ class Engine:
             for runner in runners.values():
                 runner.close()
             self._backend.trim()
+
+    def _stream(self) -> DeviceStream | None:
+        """For engines that take device memory alone."""
+        if self._backend_name == "onnxruntime":
+            return None
+        place = self._backend.place(self._settings)
+        if reason := unavailable(place):
+            raise EngineUnavailableError(f"it works on memory of {place}, where nothing of ours runs: {reason}")
+        return DeviceStream(place)
 
     def inside(self, graph: str) -> Inside | None:
         """See `Candidate.inside`."""
@@ -168,13 +187,36 @@ def candidates(bundle: Bundle, *, canonical: bool, wanted: Sequence[str], thread
 
 def empty_outputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Arrays of the shapes that the graph's outputs have for these inputs."""
+    sizes = _axis_sizes(spec, inputs)
+    return {tensor.name: np.zeros(resolve_shape(tensor.shape, sizes), np.float32) for tensor in spec.outputs}
+
+
+def _axis_sizes(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for tensor in spec.inputs:
         for dim, size in zip(tensor.shape, inputs[tensor.name].shape, strict=True):
             if isinstance(dim, str):
                 axis, numerator, denominator = parse_dim(dim)
                 sizes[axis] = size * denominator // numerator
-    return {tensor.name: np.zeros(resolve_shape(tensor.shape, sizes), np.float32) for tensor in spec.outputs}
+    return sizes
+
+
+def _check_size(spec: GraphSpec, inputs: Mapping[str, Array], profiles: Sequence[Profile]) -> None:
+    """Whether engines of these profiles take the inputs as they are: what the runtime pads is not judged here.
+
+    Raises:
+        EngineUnavailableError: no.
+    """
+    sizes = _axis_sizes(spec, inputs)
+    low = VAE_FACTOR // UPSCALE
+    height, width = (sizes.get(axis, sizes.get(axis.lower(), 0) // low) for axis in "HW")
+    size = (sizes["B"], height, width)
+    if not any(profile.covers(size) and profile.padded(size) == size for profile in profiles):
+        taken = " or ".join(map(str, profiles))
+        raise EngineUnavailableError(
+            f"its engines take latents of {taken}, the sample's is {'x'.join(map(str, size))}; give an --image of "
+            "a size that they take, whose sides are twice the latent's"
+        )
 
 
 class _HostBuffer:

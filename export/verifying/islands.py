@@ -7,7 +7,7 @@ computes the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def find_islands(call: Call, half: OnnxGraph, tensor: str, gate: Gate, settings:
 
     if not attempt("the whole graph", everything):
         return IslandReport(tried=tuple(tried), smallest=None, values=len(everything))
-    beyond = _beyond_range(call, half, everything, settings)
+    beyond = beyond_range(call.inputs, half, everything, settings)
     label, island = "the whole graph", everything
     sets = _sets(half, tensor, beyond, everything)
     for one in sorted(sets, key=lambda name: len(sets[name])):
@@ -156,8 +156,26 @@ def _shrunk(label: str, island: list[str], attempt: Callable[[str, Sequence[str]
     return island
 
 
-def _beyond_range(call: Call, half: OnnxGraph, names: Sequence[str], settings: SessionSettings) -> list[str]:
-    """Values that fp16 cannot hold, from one run in float32 that gives the largest magnitude of each and no more."""
+def beyond_range(
+    inputs: Mapping[str, Array],
+    half: OnnxGraph,
+    names: Sequence[str],
+    settings: SessionSettings,
+    largest: float = LARGEST,
+) -> list[str]:
+    """Values that exceed a number, or are none, from one run in float32 that gives the largest magnitude of each and no
+    more.
+
+    Args:
+        inputs: by name.
+        half: a graph in fp16.
+        names: of the values to look at.
+        settings: how to run the graph.
+        largest: the number; fp16's own, unless some room is wanted.
+
+    Raises:
+        EngineError: the graph cannot be run.
+    """
     graph = rounded(half, frozenset(names))
     whole = {name: f"{name}.unrounded" if f"{name}.unrounded" in graph.producers else name for name in names}
     outputs = [helper.make_tensor_value_info(f"{name}.largest", TensorProto.FLOAT, None) for name in names]
@@ -169,8 +187,8 @@ def _beyond_range(call: Call, half: OnnxGraph, names: Sequence[str], settings: S
         model.graph.node.append(helper.make_node("Abs", [f"{name}.flat"], [f"{name}.abs"]))
         model.graph.node.append(helper.make_node("ReduceMax", [f"{name}.abs"], [f"{name}.largest"], keepdims=0))
     measuring = OnnxGraph(model, half.folder)
-    found = Session(pruned(measuring, outputs), half.folder, settings).run(call.inputs)
-    return [name for name in names if not float(found[f"{name}.largest"]) <= LARGEST]
+    found = Session(pruned(measuring, outputs), half.folder, settings).run(inputs)
+    return [name for name in names if not float(found[f"{name}.largest"]) <= largest]
 
 
 def _figures(call: Call, name: str, result: Array) -> Figures:

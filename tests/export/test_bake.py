@@ -10,7 +10,7 @@ from engines.bundle import Schedule, open_bundle
 from engines.errors import SettingsError
 from engines.graphs import DENOISE
 from export import modules, wrappers
-from export.build import DEMO_FILES
+from export.build_options import DEMO_FILES
 from export.bundle import baked_timesteps
 from export.settings import BuildSettings
 from export.source import open_source

@@ -11,7 +11,7 @@ import pytest
 import runtime
 from engines.bundle import open_bundle
 from engines.files import sha256_file
-from export.build import DEMO_FILES
+from export.build_options import DEMO_FILES
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
 from tests.paths import REPOSITORY
 from training.bundle_stages import BundleStages

@@ -185,7 +185,7 @@ def test_a_newer_schema_is_named(bundle):
 
 
 def test_the_default_is_one_static_shape(bundle):
-    assert [str(profile) for profile in default_profiles(bundle)] == ["1x64x64"]
+    assert [str(profile) for profile in default_profiles(bundle.manifest.axes)] == ["1x64x64"]
 
 
 @pytest.mark.parametrize(
