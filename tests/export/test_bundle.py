@@ -48,11 +48,13 @@ def test_bundle(request, fixture):
     assert manifest.checkpoint["file"] == "model.ckpt"
     assert len(manifest.checkpoint["sha256"]) == 64
     for entry in manifest.graphs.values():
-        assert set(entry.verification) == {"canonical", "onnxruntime-cpu", "onnxruntime-cuda"}
-        for figures in entry.verification.values():
+        figures_of = dict(entry.verification)
+        assert figures_of.pop("tensorrt-operators")["findings"] == []
+        assert set(figures_of) == {"canonical", "onnxruntime-cpu", "onnxruntime-cuda", "tensorrt-10.12"}
+        for figures in figures_of.values():
             assert figures["deviation"] <= (1e-4 if manifest.precision is Precision.FP32 else 2e-2)
             assert figures["cosine"] >= 0.9999
-    assert all(set(entry.lowered) == {"onnxruntime-cpu", "onnxruntime-cuda"} for entry in manifest.graphs.values())
+        assert set(entry.lowered) == {"onnxruntime-cpu", "onnxruntime-cuda", "tensorrt-10.12"}
     assert set(manifest.files) == {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
