@@ -18,7 +18,11 @@ _GIVES_BOOL = frozenset(
 )
 _TYPE_OF_INPUT = {"CastLike": 1, "DequantizeLinear": 1, "OneHot": 2, "QuantizeLinear": 2, "Where": 1}
 """Which input's type an output has, where it is not the first one's."""
-_UNKNOWN = frozenset({"DynamicQuantizeLinear", "If", "Loop", "Optional", "Scan", "SequenceAt", "TfIdfVectorizer"})
+_OF_OTHER_TYPES = """
+    BlackmanWindow ConvInteger DynamicQuantizeLinear HammingWindow HannWindow If ImageDecoder Loop MatMulInteger
+    Multinomial Optional QLinearConv QLinearMatMul RegexFullMatch Scan SequenceAt StringSplit TfIdfVectorizer Unique
+"""
+_UNKNOWN = frozenset(_OF_OTHER_TYPES.split())
 _SAME_RANK = frozenset(
     ("Cast", "CastLike", "Clip", "Dropout", "Gelu", "Identity", "Pad", "Relu", "Sigmoid", "Slice", "Softmax", "Tanh")
 )

@@ -45,7 +45,7 @@ def unsupported(onnx: Path, tensorrt: str = LATEST) -> tuple[Finding, ...]:
         BundleSchemaError: not a readable ONNX file.
         SettingsError: a version that the table does not reach back to.
     """
-    version = parse_version(tensorrt)
+    version = (*parse_version(tensorrt), 0)
     if version[:2] < OLDEST:
         raise SettingsError(
             f"operators are known for TensorRT {_text(OLDEST)} and newer, not for {tensorrt!r}; update it"
@@ -62,7 +62,7 @@ def require_supported(bundle: Bundle, tensorrt: str = LATEST) -> None:
     """Checks of every graph of a bundle the file that this version would be given.
 
     Raises:
-        EngineBuildError: one has something that it does not take; with all findings.
+        EngineBuildError: one has something that it does not take; with the first findings.
         BundleSchemaError, SettingsError: as `unsupported`.
     """
     found = [
@@ -86,21 +86,14 @@ def _text(version: Sequence[int]) -> str:
 def _opset(model: OnnxModel, version: tuple[int, ...]) -> Iterator[Finding]:
     opset = model.opsets.get("", LOWEST_OPSET)
     highest = next(number for since, number in HIGHEST_OPSET.items() if version >= since)
-    if opset > highest:
-        least = min((since for since, number in HIGHEST_OPSET.items() if number >= opset), default=None)
-        fix = f"update TensorRT to {_text(least)} or newer, or export" if least else "export"
+    if not LOWEST_OPSET <= opset <= highest:
+        least = min((since for since, number in HIGHEST_OPSET.items() if number >= opset), default=version)
+        update = f"update TensorRT to {_text(least)} or newer, or " if least > version else ""
         yield Finding(
             node="the whole graph",
             operator=f"opset {opset}",
             reason=f"TensorRT {_text(version[:2])} reads opsets {LOWEST_OPSET} to {highest}",
-            fix=f"{fix} at opset {highest}",
-        )
-    elif opset < LOWEST_OPSET:
-        yield Finding(
-            node="the whole graph",
-            operator=f"opset {opset}",
-            reason=f"TensorRT reads opsets from {LOWEST_OPSET} on",
-            fix=f"export at opset {highest}",
+            fix=f"{update}export at opset {highest}",
         )
 
 
@@ -135,14 +128,17 @@ def _node(node: Node, known: Known, version: tuple[int, ...]) -> Iterator[tuple[
         yield from problems(node, known, version)
 
 
-_DATA = {"ConstantOfShape": None, "Constant": None, "Where": 1, "OneHot": 2, "If": None, "Loop": None, "Range": 0}
-"""Which input holds the data, where it is not the first; None: the outputs do."""
+_DATA_IS_MADE = frozenset(
+    {"BlackmanWindow", "Constant", "ConstantOfShape", "HammingWindow", "HannWindow", "If", "Loop"}
+)
+_DATA_INPUT = {"OneHot": 2, "Where": 1}
+"""Where it is not the first."""
 
 
 def _types(node: Node, known: Known, allowed: frozenset[int]) -> Iterator[tuple[str, str]]:
-    index = _DATA.get(node.op, 0)
-    values = node.outputs if index is None else node.inputs[index : index + 1]
-    if node.op == "Cast":
+    index = _DATA_INPUT.get(node.op, 0)
+    values = () if node.op in _DATA_IS_MADE else node.inputs[index : index + 1]
+    if node.op in _DATA_IS_MADE or node.op == "Cast":
         values = (*values, *node.outputs)
     wrong = {known.dtypes[name] for name in values if name in known.dtypes} - allowed
     for dtype in sorted(wrong):

@@ -72,8 +72,8 @@ def _resize(node: Node, known: Known, _version: tuple[int, ...]) -> Iterator[Pro
     if node.attributes.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         yield from _is(node, "nearest_mode", "round_prefer_floor", ("round_prefer_floor",), "use half_pixel")
     axes, rank = node.attributes.get("axes"), known.ranks.get(node.inputs[0])
-    every = rank is None or axes == tuple(range(rank))
-    if _has(node.inputs, 2) and node.inputs[2] not in known.constants and axes is not None and not every:
+    computed = _has(node.inputs, 2) and node.inputs[2] not in known.constants
+    if computed and axes is not None and rank is not None and axes != tuple(range(rank)):
         yield Problem(f"axes is {axes} with scales that are computed", "give scales for all axes, in order")
 
 

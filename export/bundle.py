@@ -168,12 +168,12 @@ def _export_stage(
     if "cuda" in settings.devices and (rewritten := tensorrt_10_12.lower(path)) is not None:
         lowered[tensorrt_10_12.BACKEND] = (place / rewritten.name).as_posix()
         verification[tensorrt_10_12.BACKEND] = verify(rewritten, spec, expected[:1], settings.precision)
-    verification["tensorrt-operators"] = _tensorrt_operators(spec.name, path)
+    verification["tensorrt-operators"] = tensorrt_operators(spec.name, path)
     trim_heap()
     return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
 
 
-def _tensorrt_operators(name: str, path: Path) -> dict[str, Any]:
+def tensorrt_operators(name: str, path: Path) -> dict[str, Any]:
     """What the newest known TensorRT would refuse of a graph; it is said aloud, before a GPU is rented for it."""
     found = [str(finding) for finding in unsupported(path)]
     for finding in found:
