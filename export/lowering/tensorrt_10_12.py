@@ -24,10 +24,10 @@ OPSET = 21
 def write_out_attention(editor: GraphEditor) -> None:
     """Rewrites every Attention node as softmax(q * k) * v.
 
-    Queries and keys are multiplied by the root of the scale before their product, not the product by the scale: in half
-    precision the product of the two as they are is 8 times (in the autoencoder 22 times) nearer to infinity. It is also
-    what NVIDIA asks for, that the nodes become one kernel (its "Fused Attention"), and what its parser makes of
-    `Attention`. Softmax stays in the graph's precision, as in `Attention`; it subtracts the largest logit.
+    Queries and keys are multiplied by the root of the scale before their product, and not the product by the scale: it
+    would be 8 times as large (22 times in the full-size autoencoder), and so much nearer to half precision's infinity.
+    NVIDIA asks for this where the nodes are to become one kernel ("Fused Attention" in its documentation), and its
+    parser does the same with `Attention`. Softmax stays in the graph's precision, as in `Attention`.
 
     Raises:
         ExportError: one has a form that is not known here.
