@@ -7,6 +7,7 @@ run against the answers.
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from torch import nn
 from engines.bundle import DefaultPlan, GraphEntry, Manifest, Precision, Schedule
 from engines.graphs import axis_ranges
 from engines.memory import trim_heap
+from engines.trt_operators import LATEST, unsupported
 from export.budget import check_budget, exceeded, mapped_bytes, needs
 from export.checkpoint import Checkpoint
 from export.limits import is_out_of_memory, limit_own_memory, restored_limit
-from export.lowering import onnxruntime_cpu, onnxruntime_cuda
+from export.lowering import onnxruntime_cpu, onnxruntime_cuda, tensorrt_10_12
 from export.lowering.cuda_kernels import without_kernel
 from export.lowering.expansion import expanded
 from export.onnx_export import export_graph
@@ -36,6 +38,7 @@ from export.workspace import Workspace, workspace
 from export.wrappers import Graph
 from runtime.plans import plan_of
 
+_log = logging.getLogger("dossr")
 _RELEASED_AFTER = 256 << 20
 """Bytes of fp32 weights that are read before their pages are given back."""
 
@@ -162,8 +165,20 @@ def _export_stage(
             figures = verify(runnable, spec, expected[:1], settings.precision)
         left = without_kernel(onnx.load(rewritten, load_external_data=False))
         verification[onnxruntime_cuda.BACKEND] = {**figures, "expanded": True, "without_kernel": left}
+    if "cuda" in settings.devices and (rewritten := tensorrt_10_12.lower(path)) is not None:
+        lowered[tensorrt_10_12.BACKEND] = (place / rewritten.name).as_posix()
+        verification[tensorrt_10_12.BACKEND] = verify(rewritten, spec, expected[:1], settings.precision)
+    verification["tensorrt-operators"] = tensorrt_operators(spec.name, path)
     trim_heap()
     return GraphEntry(spec=spec, file=(place / path.name).as_posix(), lowered=lowered, verification=verification)
+
+
+def tensorrt_operators(name: str, path: Path) -> dict[str, Any]:
+    """What the newest known TensorRT would refuse of a graph; it is said aloud, before a GPU is rented for it."""
+    found = [str(finding) for finding in unsupported(path)]
+    for finding in found:
+        _log.warning("TensorRT %s does not take the graph %s: %s", LATEST, name, finding)
+    return {"tensorrt": LATEST, "findings": found}
 
 
 def halve(module: Graph, checkpoint: Checkpoint) -> None:

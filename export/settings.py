@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # `dossr verify` asks for the tools' versions where torch may
     from export.source import Source
 
 DEVICES = ("cpu", "cuda")
-"""What a form of the graphs for ONNX Runtime can be written for."""
+"""What forms of the graphs can be written for: ONNX Runtime on either, and older TensorRT with the latter."""
 _LIBRARIES = ("torch", "diffusers", "onnx", "onnxscript", "onnxruntime", "dossr-deploy")
 
 

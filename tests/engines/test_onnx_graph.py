@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.errors import BundleSchemaError
-from engines.onnx_graph import read_graph
+from engines.onnx_graph import read_graph, read_model
 from engines.protobuf import fields, packed, varint
 from runtime.default_bundle import DEMO_BUNDLE
 from tests.tiny import write_tiny_bundle
@@ -49,6 +49,36 @@ def test_a_model_with_everything_that_is_read(tmp_path):
     assert read.inputs["x"].shape == ("B", 3, "8*H", 5)
     assert read.inputs["x"].dtype == TensorProto.FLOAT16
     assert read.outputs == ("q",)
+
+
+def test_names_versions_functions_and_subgraphs(tmp_path):
+    value = helper.make_tensor_value_info
+    branch = helper.make_graph([helper.make_node("Neg", ["x"], ["n"])], "b", [], [value("n", TensorProto.FLOAT, None)])
+    nodes = [
+        helper.make_node("Constant", [], ["k"], "five", value=numpy_helper.from_array(np.float32([5]))),
+        helper.make_node("If", ["c"], ["i"], "choice", then_branch=branch, else_branch=branch),
+        helper.make_node("Mine", ["i"], ["y"], domain="local"),
+    ]
+    function = helper.make_function(
+        "local", "Mine", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"], "inner")], [helper.make_opsetid("", 20)]
+    )
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2]), value("c", TensorProto.BOOL, [])],
+        [value("y", TensorProto.FLOAT, [2])],
+        value_info=[value("i", TensorProto.FLOAT, ["N"])],
+    )
+    opsets = [helper.make_opsetid("ai.onnx", 20), helper.make_opsetid("local", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, functions=[function]), tmp_path / "model.onnx")
+    read = read_model(tmp_path / "model.onnx")
+    assert read.opsets == {"": 20, "local": 3}
+    assert [node.name for node in read.graph.nodes] == ["five", "choice", ""]
+    assert read.graph.nodes[0].attributes["value"].values == (5.0,)
+    assert [part.nodes[0].op for part in read.graph.nodes[1].subgraphs] == ["Neg", "Neg"]
+    assert [node.name for node in read.functions[read.graph.nodes[2].op]] == ["inner"]
+    assert read.graph.values["i"].shape == ("N",)
+    assert read.graph.values["y"].dtype == TensorProto.FLOAT
 
 
 def files(folder):

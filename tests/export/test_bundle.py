@@ -15,7 +15,7 @@ import torch
 from engines import graphs
 from engines.bundle import Precision, open_bundle
 from engines.errors import OutputExistsError, OutputNotWritableError
-from export.bundle import build
+from export.bundle import build, tensorrt_operators
 from export.output import check_out
 from export.progress import Progress, Silent
 from export.settings import BuildSettings
@@ -48,16 +48,32 @@ def test_bundle(request, fixture):
     assert manifest.checkpoint["file"] == "model.ckpt"
     assert len(manifest.checkpoint["sha256"]) == 64
     for entry in manifest.graphs.values():
-        assert set(entry.verification) == {"canonical", "onnxruntime-cpu", "onnxruntime-cuda"}
-        for figures in entry.verification.values():
+        figures_of = dict(entry.verification)
+        assert figures_of.pop("tensorrt-operators")["findings"] == []
+        assert set(figures_of) == {"canonical", "onnxruntime-cpu", "onnxruntime-cuda", "tensorrt-10.12"}
+        for figures in figures_of.values():
             assert figures["deviation"] <= (1e-4 if manifest.precision is Precision.FP32 else 2e-2)
             assert figures["cosine"] >= 0.9999
-    assert all(set(entry.lowered) == {"onnxruntime-cpu", "onnxruntime-cuda"} for entry in manifest.graphs.values())
+        assert set(entry.lowered) == {"onnxruntime-cpu", "onnxruntime-cuda", "tensorrt-10.12"}
     assert set(manifest.files) == {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_file() and path.name != "manifest.json"
     }
+
+
+def test_what_tensorrt_would_refuse_is_said_aloud(tmp_path, caplog):
+    latent, output = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y"))
+    node = onnx.helper.make_node("Det", ["x"], ["y"], "the_Det")
+    graph = onnx.helper.make_graph([node], "g", [latent], [output])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)])
+    onnx.save(model, tmp_path / "model.onnx")
+    record = tensorrt_operators("denoise", tmp_path / "model.onnx")
+    [finding] = record["findings"]
+    assert finding.startswith("Det (the_Det): TensorRT's parser does not know the operator; write it in others")
+    [said] = caplog.records
+    assert (said.levelname, said.name) == ("WARNING", "dossr")
+    assert said.getMessage() == f"TensorRT {record['tensorrt']} does not take the graph denoise: {finding}"
 
 
 @pytest.mark.parametrize("fixture", ["mini_bundle", "mini_bundle_fp16"])
