@@ -17,6 +17,7 @@ from engines.bundle import open_bundle
 from engines.cli import Parser, run_command
 from engines.errors import DossrError, EngineUnavailableError, PackageMissingError, SettingsError
 from engines.graphs import axis_ranges
+from engines.trt_operators import require_supported
 from export.build_options import build_settings, check_export_options, parser
 from export.dry_run import plan_of_bundle, plan_of_export, target
 from export.engine_options import EngineRequest, builder_here, engine_request, parse_target
@@ -67,8 +68,9 @@ def _of_a_bundle(args: argparse.Namespace, commands: Parser, request: EngineRequ
     if request.engine == "onnxruntime":
         raise SettingsError("--bundle builds engines, and --engine onnxruntime needs none; pass --engine tensorrt")
     if args.dry_run:
-        named = None if args.target is None else parse_target(args.target)
-        print(*plan_of_bundle(open_bundle(args.bundle), request, target(named)), sep="\n")
+        bundle, to = open_bundle(args.bundle), target(None if args.target is None else parse_target(args.target))
+        print(*plan_of_bundle(bundle, request, to), sep="\n")
+        require_supported(bundle, to.machine.tensorrt)
         return 0
     _engines(args, args.bundle, request, _why_none(request))
     print(args.bundle)

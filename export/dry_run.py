@@ -11,6 +11,7 @@ from engines.bundle import Bundle
 from engines.errors import EngineUnavailableError
 from engines.graphs import AxisRange, GraphSpec
 from engines.memory import format_size
+from engines.trt_operators import unsupported
 from engines.trt_plans import PLANS, Machine, PlanOptions, PlanSet, find_plans, key_parts, onnx_file, planned
 from engines.trt_recipe import cache_path, describe, input_shapes, plan_bytes, weights_bytes, workspace
 from export.engine_options import EngineRequest, gpu_here
@@ -79,6 +80,9 @@ def plan_of_bundle(bundle: Bundle, request: EngineRequest, to: Target) -> Iterat
         yield f"  built of          {file}, weights {format_size(weights_bytes(bundle, file))}"
         yield f"  plan              about {format_size(sizes[-1])}; device memory is known once it is built"
         yield from _inputs(entry.spec, options)
+        found = unsupported(bundle.path(file), to.machine.tensorrt)
+        yield f"  operators         {'TensorRT does not take them all:' if found else 'all known to the parser'}"
+        yield from (f"    {finding}" for finding in found)
     yield f"disk                about {format_size(sum(sizes))} for all plans"
     plans = planned(bundle, to.machine, options)
     yield from _key(bundle, plans, to)

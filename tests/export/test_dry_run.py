@@ -1,13 +1,17 @@
 """What a dry run says, on a machine without TensorRT's builder and without a GPU."""
 
+import dataclasses
 import subprocess
 import sys
 
+import onnx
 import pytest
+from onnx import helper
 
 from engines import nvidia
-from engines.bundle import open_bundle
+from engines.bundle import FileRecord, open_bundle
 from engines.errors import EngineUnavailableError
+from engines.files import sha256_file
 from engines.profiles import parse_profile
 from engines.trt_bundle import build_engines
 from engines.trt_plans import PLANS, PlanOptions, planned
@@ -122,6 +126,20 @@ def test_the_commands(bundle):
         assert done.stderr == ""
         assert "\nkey                 nvidia-h200-sm90-trt11.4-fp32-" in done.stdout
     assert sorted(bundle.folder.rglob("*")) == before
+
+
+def test_what_tensorrt_does_not_take_is_told_with_exit_code_1(bundle):
+    path = bundle.path("onnx/decode/model.onnx")
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Det", ["latent"], ["determinant"], "the_det"))
+    path.write_bytes(model.SerializeToString())
+    record = FileRecord(sha256=sha256_file(path), size=path.stat().st_size)
+    files = bundle.manifest.files | {"onnx/decode/model.onnx": record}
+    dataclasses.replace(bundle.manifest, files=files).write(bundle.folder)
+    done = dry(["-m", "export.build"], "--bundle", bundle.folder, "--target", H200)
+    assert done.returncode == 1
+    assert "  operators         TensorRT does not take them all:\n    Det (the_det): " in done.stdout
+    assert done.stderr.startswith("error: EngineBuildError: TensorRT 11.4.0.26 does not take the graphs of ")
 
 
 @pytest.mark.parametrize(
