@@ -80,6 +80,11 @@ class Control:
         """Whether `cancel` was called."""
         return self._stop.is_set()
 
+    @property
+    def image(self) -> int:
+        """As of `Progress`."""
+        return self._image
+
     def cancel(self) -> None:
         """Stops the call."""
         self._stop.set()

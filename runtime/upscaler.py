@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,8 +16,8 @@ import solvers
 from engines.backends import check_engine, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
-from engines.errors import DossrError, EngineError, SettingsError
-from engines.memory import parse_size
+from engines.errors import DossrError, EngineError, SettingsError, StoppedError
+from runtime.arguments import memory_budget, option_pairs, thread_count
 from runtime.batch import Batch
 from runtime.clock import Clock
 from runtime.control import Control, OnProgress, chosen_control
@@ -26,13 +26,12 @@ from runtime.fallback import AUTO, Ways
 from runtime.images import Picture, check_scale, load_picture
 from runtime.pace import Pace, Work
 from runtime.pipeline import Job
-from runtime.plans import bundle_plan, check_baked
+from runtime.plans import chosen_plan
 from runtime.result import Result
 from runtime.stream import PictureStream
 from runtime.trace import Trace
 from runtime.workspace import largest_batch, latent_size_needed
 
-MAX_THREADS = 1024
 _SLICE = 0.05
 """Seconds after which a call that waits for its turn looks whether it is to stop."""
 _log = logging.getLogger("dossr")
@@ -82,19 +81,17 @@ class Upscaler:
         rebuild_engines: bool = False,
         fallback: str | Path = AUTO,
     ) -> None:
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
         bundle = default_bundle() if bundle is None else bundle
         if not isinstance(bundle, str | os.PathLike):
             raise SettingsError(f"bundle must be the path of a folder, not {bundle!r}")
         if not isinstance(device, str):
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
-        budget = _bytes(max_memory)
+        budget = memory_budget(max_memory)
         check_engine(engine)
         settings = EngineSettings(
             device=device,
-            threads=threads,
-            provider_options=_pairs(provider_options),
+            threads=thread_count(threads),
+            provider_options=option_pairs(provider_options),
             rebuild=bool(rebuild_engines),
         )
         opened = open_bundle(bundle)
@@ -172,7 +169,7 @@ class Upscaler:
         check_scale(scale)
         with clock.span("plan"):
             job = Job(
-                plan=self._plan(steps, order, plan, force_plan),
+                plan=chosen_plan(self._manifest, steps, order, plan, force_plan),
                 seed=seed,
                 noise=noise,
                 color_fix=color_fix,
@@ -199,18 +196,21 @@ class Upscaler:
         on_progress: OnProgress | None = None,
         timeout: float | None = None,
         control: Control | None = None,
+        load: Callable[[Any], Picture] = load_picture,
     ) -> Iterator[Result]:
         """Restores pictures one after the other, while the next ones are loaded and put on the device.
 
         Args:
-            images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
-            batch: how many consecutive pictures of one size (padded) are restored together, at most: up to what the
+            images: as `__call__` takes them, of any sizes. Four times as many as `batch` are drawn ahead, in the
+                caller's thread.
+            batch: how many pictures of one size (padded) among those are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
             scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
+            load: decodes an image, in a thread of its own; one that checks more may raise any DossrError.
 
         Returns:
             An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
-            next turn goes on with the one after it; what goes wrong with a batch is raised for each of its pictures.
+            next turn goes on with the one after it; of a batch that fails each picture is tried alone.
             Stages of `Result.timings` are those of the whole batch. A cancelled stream raises CancelledError once,
             after the results that are there, and ends.
 
@@ -222,7 +222,7 @@ class Upscaler:
         most = max(profile.max[0] for profile in profiles)
         if type(batch) is not int or not 1 <= batch <= most:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
-        plan = self._plan(steps, order, None, False)
+        plan = chosen_plan(self._manifest, steps, order, None, False)
         control = chosen_control(control, on_progress, timeout)
         job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
         count = len(images) if isinstance(images, Sized) else None
@@ -234,14 +234,19 @@ class Upscaler:
             return self._submitted(batch)
 
         def finish(submitted: Batch) -> list[Result | DossrError]:
+            pictures = submitted.pictures
             try:
                 return list(self._finished(submitted, scale))
             except DossrError as error:
-                return [error for _ in submitted.pictures]
+                if len(pictures) == 1 or isinstance(error, StoppedError):
+                    return [error for _ in pictures]
+                number = submitted.job.control.image
+                return [one for picture in pictures for one in finish(start((picture,), number))]
 
         return PictureStream(
             images,
             batch,
+            load,
             lambda picture: largest_batch(profiles, picture.width, picture.height),
             lambda picture: latent_size_needed(picture.width, picture.height),
             start,
@@ -279,22 +284,6 @@ class Upscaler:
         if self._closed:
             raise EngineError("this Upscaler is closed; open another one")
 
-    def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
-        if plan is None:
-            return bundle_plan(self._manifest, steps, order)
-        if steps is not None or order is not None:
-            raise SettingsError("steps and order belong to the plan; give either a plan or them")
-        if not isinstance(plan, solvers.Plan):
-            raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
-        trained = (self._manifest.schedule.t1, self._manifest.prediction)
-        if (plan.t1, plan.prediction) != trained and not force:
-            raise SettingsError(
-                f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
-                f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
-            )
-        check_baked(self._manifest, plan)
-        return plan
-
     def close(self) -> None:
         """Frees the engines and buffers, after the call that is running. Closing twice is allowed."""
         with self._lock:
@@ -308,18 +297,3 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    try:
-        return tuple((str(key), str(value)) for key, value in dict(options).items())
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"provider_options must be a mapping or (key, value) pairs, not {options!r}") from error
-
-
-def _bytes(size: int | str | None) -> int | None:
-    if size is None or (type(size) is int and size > 0):
-        return size
-    if isinstance(size, str):
-        return parse_size(size)
-    raise SettingsError(f'max_memory must be a number of bytes or like "9GiB", not {size!r}')

@@ -219,20 +219,26 @@ def test_a_build_without_cuda_copies_and_says_so(bundle, cpu, monkeypatch, caplo
         Cuda("cuda:0")
 
 
+def cancelled_at(report):
+    """A control that is cancelled at its report of that number."""
+    told = []
+
+    def look(progress):
+        told.append(progress.stage)
+        if len(told) == report + 1:
+            control.cancel()
+
+    control = runtime.Control(on_progress=look)
+    return control
+
+
 def test_cancelled_pictures_leave_nothing(bundle, cpu, machine):
     """The call ends at once, what was put there runs on, and its buffers serve again when it is done."""
     expected = pixels(cpu(photo(), steps=1))
     alive = []
     with runtime.Upscaler(bundle) as upscaler:
         for at in (*range(8), *range(8), *range(8)):
-            told = []
-
-            def look(progress, told=told, at=at):
-                told.append(progress.stage)
-                if len(told) == at + 1:
-                    control.cancel()
-
-            control = runtime.Control(on_progress=look)
+            control = cancelled_at(at)
             with contextlib.suppress(runtime.CancelledError):
                 upscaler(photo(), steps=1, control=control, noise="torch-cpu" if at % 2 else "philox")
             assert control.cancelled == (at < 7)
