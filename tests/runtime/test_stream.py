@@ -170,13 +170,14 @@ def test_pictures_of_one_size_go_together_across_others(upscaler):
 def test_of_a_batch_that_fails_the_good_pictures_are_restored(tmp_path, pictures):
     """The bundle's decoder gives up on bright pictures."""
     bundle = write_tiny_bundle(tmp_path, output_scales={"decode": 5})
+    settings = {"steps": 1, "color_fix": "none"}
     dark = [np.zeros_like(pictures[2]), np.ones_like(pictures[2])]
     with runtime.Upscaler(bundle) as upscaler:
-        expected = [pixels(upscaler(picture, steps=1)) for picture in dark]
+        expected = [pixels(upscaler(picture, **settings)) for picture in dark]
         bright = np.full_like(pictures[2], 255)
         with pytest.raises(OutOfRangeError):
-            upscaler(bright, steps=1)
-        stream = upscaler.stream([dark[0], bright, dark[1]], batch=3, steps=1)
+            upscaler(bright, **settings)
+        stream = upscaler.stream([dark[0], bright, dark[1]], batch=3, **settings)
         assert pixels(next(stream)) == expected[0]
         with pytest.raises(OutOfRangeError):
             next(stream)
