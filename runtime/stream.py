@@ -1,7 +1,7 @@
 """Pictures one after the other, with the next ones on their way. In: pictures. Out: their results, in order.
 
-While a batch runs, the pictures after it are loaded by a thread of their own, and on a device the next batch is put
-behind it, so that the device does not wait for the host. Pictures of one size among those that are loaded go together,
+While a batch runs, the pictures after it are loaded by a thread of their own, and on a GPU the next batch is put behind
+it, so that the GPU does not wait for the host. Pictures of one size among those that are loaded go together,
 also where others lie between them; their results wait for their turn.
 """
 
@@ -18,8 +18,6 @@ from runtime.control import Control
 from runtime.images import Picture
 from runtime.result import Result
 
-IN_FLIGHT = 2
-"""Batches that are on the device, or done and not yet asked for."""
 AHEAD = 4
 """Batches that are loaded before they are needed, so that pictures of one size are found."""
 _Batch = TypeVar("_Batch")
@@ -44,6 +42,7 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         submit: puts pictures of one size on the device; given the first one's number, too.
         finish: waits for them.
         control: may cancel the stream.
+        in_flight: batches that are on the device at once; 1 where it works while it is submitted to.
     """
 
     def __init__(
@@ -56,10 +55,11 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         submit: Callable[[tuple[Picture, ...], int], _Batch],
         finish: Callable[[_Batch], list[Result | DossrError]],
         control: Control,
+        in_flight: int,
     ) -> None:
         self._images, self._batch, self._load = enumerate(images), batch, load
         self._most, self._size, self._submit, self._finish = most, size, submit, finish
-        self._control, self._over = control, False
+        self._control, self._in_flight, self._over = control, in_flight, False
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="dossr-load")
         self._loading: dict[int, Future[Picture | DossrError]] = {}
         """By number, in order."""
@@ -84,7 +84,7 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         if self._control.cancelled and not self._over:
             self._end()
             self._control.check()
-        while not self._over and len(self._flying) < IN_FLIGHT and self._take_off():
+        while not self._over and len(self._flying) < self._in_flight and self._take_off():
             if self._turn in self._landed:
                 return
         if not self._flying:

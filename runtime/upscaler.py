@@ -191,6 +191,7 @@ class Upscaler:
         steps: int | None = None,
         order: int | None = None,
         seed: int = 42,
+        noise: str = "philox",
         color_fix: str = "wavelet",
         bit_depth: int | None = None,
         on_progress: OnProgress | None = None,
@@ -206,6 +207,7 @@ class Upscaler:
             batch: how many pictures of one size (padded) among those are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
             scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
+            noise: "philox" or "torch-cpu".
             load: decodes an image, in a thread of its own; one that checks more may raise any DossrError.
 
         Returns:
@@ -224,7 +226,7 @@ class Upscaler:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
         plan = chosen_plan(self._manifest, steps, order, None, False)
         control = chosen_control(control, on_progress, timeout)
-        job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
+        job = Job(plan=plan, seed=seed, noise=noise, color_fix=color_fix, bit_depth=bit_depth)
         count = len(images) if isinstance(images, Sized) else None
 
         def start(pictures: tuple[Picture, ...], number: int) -> Batch:
@@ -252,6 +254,7 @@ class Upscaler:
             start,
             finish,
             control,
+            in_flight=1 if self._ways.asked.device.stream is None else 2,
         )
 
     def _submitted(self, batch: Batch) -> Batch:
