@@ -32,12 +32,25 @@ class Silent:
         """So many pictures are done, failed or passed over."""
 
 
+class _Watch:
+    """Seconds of the present picture."""
+
+    def __init__(self) -> None:
+        self._image, self._began = -1, 0.0
+
+    def elapsed(self, progress: Progress) -> float:
+        """Since the first `Progress` of the same picture."""
+        now = time.perf_counter()
+        if progress.image != self._image:
+            self._image, self._began = progress.image, now
+        return now - self._began
+
+
 class Line(Silent):
     """One line that is written over, and goes at the end."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._start = time.perf_counter()
+        self._names, self._watch = names, _Watch()
 
     def __exit__(self, *_error: object) -> None:
         self._clear()
@@ -45,8 +58,7 @@ class Line(Silent):
     def __call__(self, progress: Progress) -> None:
         """See `Silent`."""
         count = f"{progress.image + 1}/{len(self._names)} " if len(self._names) > 1 else ""
-        elapsed = time.perf_counter() - self._start
-        text = f"{count}{self._names[progress.image]}: {state(progress)}, {elapsed:.1f} s"
+        text = f"{count}{self._names[progress.image]}: {state(progress)}, {self._watch.elapsed(progress):.1f} s"
         self._clear()
         print(text, end="", file=sys.stderr, flush=True)
 
@@ -71,13 +83,12 @@ class Bars(Silent):
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        self._names, self._count = names, 0
+        self._names, self._watch = names, _Watch()
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[state]}"))
         self._bars: Any = RichProgress(*columns, console=Console(stderr=True, highlight=False), transient=True)
         self._all = self._bars.add_task("all", total=len(names), state="", visible=len(names) > 1)
         self._one = self._bars.add_task("", total=1.0, state="")
-        self._image = -1
-        self._start = self._began = time.perf_counter()
+        self._start = time.perf_counter()
 
     def __enter__(self) -> Bars:
         self._bars.start()
@@ -88,10 +99,7 @@ class Bars(Silent):
 
     def __call__(self, progress: Progress) -> None:
         """See `Silent`."""
-        now = time.perf_counter()
-        if progress.image != self._image:
-            self._image, self._began = progress.image, now
-        elapsed = now - self._began
+        elapsed = self._watch.elapsed(progress)
         share = elapsed / (elapsed + progress.remaining) if elapsed and progress.remaining is not None else 0.0
         name = self._names[progress.image]
         self._bars.update(self._one, description=name, completed=share, state=state(progress))
@@ -102,7 +110,6 @@ class Bars(Silent):
 
     def done(self, count: int) -> None:
         """See `Silent`."""
-        self._count = count
         left = (time.perf_counter() - self._start) / count * (len(self._names) - count)
         text = f"{count} of {len(self._names)}, {duration(left)} left"
         self._bars.update(self._all, completed=count, state=text)

@@ -73,7 +73,7 @@ class Control:
         self._images: int | None = 1
         self._began = time.monotonic()
         self._limited = False
-        self._where = "before its first stage"
+        self._where = "its beginning"
 
     @property
     def cancelled(self) -> bool:
