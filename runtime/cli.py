@@ -183,7 +183,7 @@ def _many(args: argparse.Namespace, outputs: Outputs, stops: Interrupts, held: E
                 run(stops)
             except BaseException as error:
                 if not args.fail_fast:
-                    report_failures(run.failures, count)
+                    report_failures([*failures, *run.failures], count)
                 if isinstance(error, KeyboardInterrupt) or run.failures:
                     error.add_note(f"{there + run.done} of {count} pictures are done, and kept")
                 raise

@@ -127,10 +127,12 @@ class Recordings:
                 written = device.recorded_kernels(job.plan, noise_source(job.noise, job.seed), buffers)
                 walk(written, noted, tape)
                 graph = device.work.end_capture()
-            except (DossrError, kernels.CudaError, RuntimeError, MemoryError) as error:
+            except BaseException as error:
                 with contextlib.suppress(kernels.CudaError, RuntimeError):
                     device.work.end_capture()
                 device.give_back(buffers)
+                if not isinstance(error, DossrError | kernels.CudaError | RuntimeError | MemoryError):
+                    raise  # Ctrl-C
                 self._failed.add(kind)
                 _log.warning("pictures of this kind are not replayed as one CUDA graph: %s", error)
                 return None

@@ -147,13 +147,18 @@ def test_timeout(upscaler):
     assert upscaler(PHOTO, steps=1, timeout=60).pixels.shape == (96, 160, 3)
 
 
-def test_what_on_progress_raises_ends_the_call(upscaler):
-    def fail(_progress):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_is_raised_meanwhile_ends_the_call_alone(upscaler, kind):
+    expected = pixels(upscaler(PHOTO, steps=2))
+    for stage in STAGES:
 
-    with pytest.raises(ZeroDivisionError):
-        upscaler(PHOTO, on_progress=fail)
-    assert upscaler(PHOTO, steps=1).pixels.shape == (96, 160, 3)
+        def fail(progress, stage=stage):
+            if progress.stage == stage:
+                raise kind
+
+        with pytest.raises(kind):
+            upscaler(PHOTO, steps=2, on_progress=fail)
+    assert pixels(upscaler(PHOTO, steps=2)) == expected
 
 
 def test_each_call_has_its_own_control(upscaler):
