@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def find_inputs(args: argparse.Namespace) -> Found:
         raise SettingsError("no INPUT and no --list; name image files, folders, patterns, or - for a list from stdin")
     if not is_folder_name(args.output):
         for name in names:
-            if Path(name).is_dir():
+            if os.path.isdir(name):  # noqa: PTH112, a name that is too long is none
                 raise ImageNotFoundError(
                     f"{name} is a folder; name the image files in it, or give a folder as --output"
                 )

@@ -284,6 +284,7 @@ def test_timeout(bundle, album, tmp_path, capsys):
             1,
             "error: ImageNotFoundError: there is no picture in EMPTY (files passed over: 1)",
         ),
+        ([5000 * "n", "-o", "OUT.png"], 1, "error: ImageNotFoundError: nnn"),
         (["--list", "none", "-o", "OUT"], 1, "error: ImageNotFoundError: the --list none cannot be read"),
         (["ALBUM", "-o", "OUT", "--name", "{title}"], 2, "error: SettingsError: --name {title} has the unknown field"),
         (["ALBUM", "-o", "OUT", "--name", "../{stem}.png"], 2, "error: SettingsError: --name ../{stem}.png gives"),
