@@ -38,6 +38,11 @@ def check_writable(path: Path) -> None:
     Path(probe).unlink()
 
 
+def temporary_name(path: Path) -> tuple[str, str]:
+    """How the names of `path`'s temporary files begin and end; between is what `tempfile` draws, without a dot."""
+    return f".{path.stem[:40]}.", f".part{path.suffix}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in `path`'s folder that is renamed to `path` when the block ends without an error.
@@ -48,7 +53,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputNotWritableError: the folder does not exist or cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
+        prefix, suffix = temporary_name(path)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     except OSError as error:
         raise OutputNotWritableError(
             f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"

@@ -1,4 +1,7 @@
-"""`python -m runtime` and `dossr upscale`. In: arguments. Out: image files, and an exit code."""
+"""`python -m runtime` and `dossr upscale`. In: arguments. Out: image files, and an exit code.
+
+1 is also what is left when some of many pictures failed: the others are there.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,57 @@ import argparse
 import json
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from engines.backends import ENGINES
+from engines.bundle import open_bundle
 from engines.cli import Parser
-from engines.errors import OutputExistsError, SettingsError
-from engines.files import check_writable
+from engines.errors import SettingsError
+from runtime.cli_outputs import Item, Outputs, plan_outputs, refuse_existing
+from runtime.cli_run import Run, checked_picture, report_failures, restore_one, settings_key, tell_failure
 from runtime.color_fix import COLOR_FIXES
+from runtime.control import Control
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
 from runtime.fallback import AUTO
-from runtime.images import FORMATS, check_output, check_scale, load_picture, result_depth, result_size
+from runtime.images import FORMATS, check_scale
+from runtime.interrupts import Interrupts
+from runtime.journal import NAME, Entry, Journal, remove_stale, stamp
+from runtime.names import DEFAULT, FIELDS
 from runtime.noise import NOISE_SOURCES, noise_source
-from runtime.result import Result
-from runtime.trace import Trace
 from runtime.upscaler import Upscaler
 
 
 def parser(prog: str = "python -m runtime") -> Parser:
     """The command line's options."""
     p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
-    p.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="image files")
+    p.add_argument(
+        "input",
+        nargs="*",
+        metavar="INPUT",
+        help="image files, folders, quoted patterns like 'photos/**/*.jpg', or - for a list of them from stdin",
+    )
     p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made")
+    p.add_argument("--list", type=Path, metavar="FILE", help="a text file of inputs, one a line")
+    p.add_argument("--recursive", action="store_true", help="folders within folders, too; outputs keep their places")
+    p.add_argument(
+        "--name",
+        metavar="TEMPLATE",
+        help=f"of outputs in a folder, of the fields {', '.join(FIELDS)} (default: '{DEFAULT}')",
+    )
+    p.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="pictures of one size restored together (default: 1)"
+    )
+    p.add_argument("--skip-existing", action="store_true", help="leave outputs that exist, whatever made them")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"keep a journal of what is finished in the output folder ({NAME}), and go on where a run was stopped",
+    )
+    p.add_argument("--fail-fast", action="store_true", help="stop at the first picture that fails")
+    p.add_argument("--timeout", type=float, metavar="SECONDS", help="a picture that takes longer fails")
     p.add_argument(
         "--bundle",
         type=Path,
@@ -87,115 +117,140 @@ def parser(prog: str = "python -m runtime") -> Parser:
     )
     p.add_argument("--trace", type=Path, metavar="FILE.safetensors", help="write every intermediate (one input)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    p.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    p.add_argument("--json", action="store_true", help="print one JSON object a picture, also of those that failed")
     p.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return p
 
 
 def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
-    """Restores every input. Everything that can be checked is checked before the bundle is opened."""
+    """Restores every input. Everything that can be checked without decoding many pictures is checked before the bundle
+    is opened.
+    """
     args = parser(prog).parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
     if args.quiet:
         logging.getLogger("dossr").setLevel(logging.ERROR)
     check_scale(args.scale)
     noise_source(args.noise, args.seed)
-    outputs = _outputs(args)
-    depths = [_checked_depth(source, output, args) for source, output in zip(args.input, outputs, strict=True)]
-    bundle = args.bundle or default_bundle()
-    if bundle == DEMO_BUNDLE and not (args.quiet or args.json):
+    Control(timeout=args.timeout)
+    if args.batch < 1:
+        raise SettingsError(f"--batch must be a whole number from 1, not {args.batch}")
+    args.bundle = args.bundle or default_bundle()
+    with Interrupts() as stops, ExitStack() as held:
+        outputs = plan_outputs(args, _steps(args))
+        if outputs.alone and not (args.skip_existing or args.resume):
+            return _one(args, outputs.items[0], stops)
+        return _many(args, outputs, stops, held)
+
+
+def _one(args: argparse.Namespace, item: Item, stops: Interrupts) -> int:
+    if not args.overwrite:
+        refuse_existing([item], args.trace)
+    depth = checked_picture(item.source, item.output, args).bit_depth
+    with _upscaler(args) as upscaler:
+        restore_one(upscaler, item, depth, args, stops)
+    return 0
+
+
+def _many(args: argparse.Namespace, outputs: Outputs, stops: Interrupts, held: ExitStack) -> int:
+    count = len(outputs.items) + len(outputs.failures)
+    talks = not (args.quiet or args.json)
+    if outputs.passed_over and talks:
+        print(f"files passed over, hidden or without a picture's suffix: {outputs.passed_over}", file=sys.stderr)
+    journal, key = None, ""
+    if args.resume and outputs.folder is not None:
+        open_bundle(args.bundle, check_hashes=False)
+        key = settings_key(args, args.bundle)
+        outputs.folder.mkdir(exist_ok=True)
+        journal = held.enter_context(Journal(outputs.folder))
+    todo, again = _left(args, outputs.items, journal, key)
+    if journal is not None:
+        remove_stale([item.output for item in todo])
+    if not args.overwrite:
+        refuse_existing([item for item in todo if item.output not in again], args.trace)
+    for failure in outputs.failures:
+        tell_failure(failure, args)
+        if args.fail_fast:
+            raise failure.error
+    failures = list(outputs.failures)
+    there = len(outputs.items) - len(todo)
+    if there and talks:
+        print(f"{there} of {count} pictures are there already", file=sys.stderr)
+    if todo:
+        with _upscaler(args) as upscaler:
+            run = Run(upscaler, todo, args, journal, key, again)
+            try:
+                run(stops)
+            except BaseException as error:
+                if not args.fail_fast:
+                    report_failures([*failures, *run.failures], count)
+                if isinstance(error, KeyboardInterrupt) or run.failures:
+                    error.add_note(f"{there + run.done} of {count} pictures are done, and kept")
+                raise
+            failures += run.failures
+    if outputs.alone and failures:
+        raise failures[0].error
+    report_failures(failures, count)
+    return 1 if failures else 0
+
+
+def _left(
+    args: argparse.Namespace, items: Sequence[Item], journal: Journal | None, key: str
+) -> tuple[list[Item], frozenset[Path]]:
+    """What is to be made, and of that the outputs that an earlier run with another input or other settings made."""
+    todo, again = [], set()
+    for item in items:
+        entry = None if journal is None else journal.standing(item.output)
+        reason = _reason(entry, item, key) if entry is not None else None
+        skipped = None
+        if args.skip_existing and item.output.exists():
+            skipped = "exists"
+        elif entry is not None and reason is None:
+            skipped = "finished"
+        if skipped is None:
+            todo.append(item)
+            if reason is not None:
+                again.add(item.output)
+                if not args.quiet:
+                    print(f"{item.output} is made again: {reason}", file=sys.stderr)
+        elif args.json:
+            print(json.dumps({"input": str(item.source), "output": str(item.output), "skipped": skipped}), flush=True)
+    return todo, frozenset(again)
+
+
+def _reason(entry: Entry, item: Item, key: str) -> str | None:
+    """Why an output that was finished is not what is asked for now; None where it is."""
+    if entry.source != str(item.source.resolve()):
+        return f"it was made of {entry.source}"
+    if entry.given != stamp(item.source):
+        return "its input has changed"
+    return None if entry.settings == key else "it was made with other settings"
+
+
+def _steps(args: argparse.Namespace) -> int:
+    """Network calls, where a name asks for them."""
+    if args.steps is None and args.name and "{steps" in args.name:
+        return open_bundle(args.bundle, check_hashes=False).manifest.plan.steps
+    return args.steps or 0
+
+
+def _upscaler(args: argparse.Namespace) -> Upscaler:
+    if args.bundle == DEMO_BUNDLE and not (args.quiet or args.json):
         print(
             "no --bundle: the small demo model that ships is used; give a bundle of full-size weights for full quality",
             file=sys.stderr,
         )
-    options = [_key_value(option) for option in args.provider_option]
-    with Upscaler(
-        bundle,
+    return Upscaler(
+        args.bundle,
         engine=args.engine,
         device=args.device,
         threads=args.threads,
-        provider_options=options,
+        provider_options=[_key_value(option) for option in args.provider_option],
         max_memory=args.max_memory,
         cuda_graphs=not args.no_cuda_graphs,
         rebuild_engines=args.rebuild_engines,
         fallback=args.fallback,
-    ) as upscaler:
-        for source, output, depth in zip(args.input, outputs, depths, strict=True):
-            trace = Trace() if args.trace else None
-            with _Progress(source.name, enabled=not (args.quiet or args.json)) as progress:
-                result = upscaler(
-                    source,
-                    scale=args.scale,
-                    steps=args.steps,
-                    order=args.order,
-                    seed=args.seed,
-                    noise=args.noise,
-                    color_fix=args.color_fix,
-                    bit_depth=depth,
-                    trace=trace,
-                    on_progress=progress,
-                )
-            output.parent.mkdir(exist_ok=True)
-            if trace is not None:
-                trace.write(args.trace)
-            result.save(output, quality=args.quality, bit_depth=args.bit_depth, overwrite=args.overwrite)
-            if not (args.quiet or args.json):
-                size = f"{result.image.width}x{result.image.height}"
-                seconds = result.timings["total"]
-                print(f"{source.name} -> {output}, {size}, {seconds:.2f} s, seed {result.seed}", file=sys.stderr)
-            if args.json:
-                print(json.dumps(_report(source, output, result, str(bundle))), flush=True)
-    return 0
-
-
-def _checked_depth(source: Path, output: Path, args: argparse.Namespace) -> int:
-    """The result's bits a channel, once it is certain that the input can be read and the result written."""
-    picture = load_picture(source)
-    check_output(
-        output,
-        size=result_size(picture, args.scale),
-        channels=(1 if picture.grey else 3) + (picture.alpha is not None),
-        given_depth=picture.bit_depth,
-        quality=args.quality,
-        bit_depth=args.bit_depth,
     )
-    return result_depth(output, args.bit_depth, picture.bit_depth)
-
-
-def _outputs(args: argparse.Namespace) -> list[Path]:
-    """One output path an input; in a folder the inputs' names with the format's suffix. Nothing is written yet."""
-    if len(args.input) > 1 and args.trace:
-        raise SettingsError(f"--trace takes one input, not {len(args.input)}; run them one by one")
-    folder = not args.output.suffix or _is_folder(args.output)
-    if len(args.input) > 1 and not folder:
-        raise SettingsError(f"{len(args.input)} inputs need a folder as --output, {args.output} is a file's name")
-    if args.format and not folder and FORMATS.get(args.output.suffix.lower()) is not FORMATS[f".{args.format}"]:
-        raise SettingsError(
-            f"--format {args.format} contradicts --output {args.output}; leave it out, or name a folder"
-        )
-    suffix = args.format or "png"
-    outputs = [args.output / f"{source.stem}.{suffix}" if folder else args.output for source in args.input]
-    written = [*outputs, *([args.trace] if args.trace else [])]
-    if folder and not args.output.exists():
-        check_writable(args.output)
-    real = [path.resolve() for path in written]
-    for i, path in enumerate(written):
-        if real[i] in real[:i]:
-            raise SettingsError(f"two results would both be written to {path}; give them different names")
-        if path.parent.exists() or not folder:
-            check_writable(path)
-        if path.exists() and not args.overwrite:
-            raise OutputExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
-    if args.trace and real[-1] in [source.resolve() for source in args.input]:
-        raise SettingsError(f"--trace would replace the input {args.trace}; give it another name")
-    return outputs
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name that is too long: refused in words by check_writable
-        return False
 
 
 def _key_value(option: str) -> tuple[str, str]:
@@ -203,43 +258,3 @@ def _key_value(option: str) -> tuple[str, str]:
     if not equals or not key:
         raise SettingsError(f"--provider-option takes KEY=VALUE, not {option!r}")
     return key, value
-
-
-def _report(source: Path, output: Path, result: Result, bundle: str) -> dict[str, object]:
-    return {
-        "input": str(source),
-        "output": str(output),
-        "width": result.image.width,
-        "height": result.image.height,
-        "seed": result.seed,
-        "timings": {stage: round(seconds, 6) for stage, seconds in result.timings.items()},
-        "bit_depth": 16 if result.pixels.dtype == "uint16" else 8,
-        "notices": list(result.notices),
-        "peak_memory": result.peak_memory,
-        "bundle": bundle,
-        "engine": result.engine,
-        "guard_hits": list(result.guard_hits),
-        "replayed": result.replayed,
-    }
-
-
-class _Progress:
-    """A line that is written over on a terminal, and goes at the end; nothing in a pipe."""
-
-    def __init__(self, name: str, *, enabled: bool) -> None:
-        self._name = name
-        self._live = enabled and sys.stderr.isatty()
-        self._start = time.perf_counter()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._live:
-            count = f" {done}/{total}" if stage == "denoise" else ""
-            elapsed = time.perf_counter() - self._start
-            print(f"\r\x1b[K{self._name}: {stage}{count}, {elapsed:.1f} s", end="", file=sys.stderr, flush=True)

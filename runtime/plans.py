@@ -61,3 +61,27 @@ def check_baked(manifest: Manifest, plan: solvers.Plan) -> None:
 
 def _list(timesteps: Iterable[float]) -> str:
     return ", ".join(f"{timestep:g}" for timestep in timesteps)
+
+
+def chosen_plan(
+    manifest: Manifest, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool
+) -> solvers.Plan:
+    """The bundle's plan of so many steps, or the caller's own; `force` takes one that the bundle was not trained for.
+
+    Raises:
+        SettingsError: out of range, both are given, or the plan does not fit the bundle.
+    """
+    if plan is None:
+        return bundle_plan(manifest, steps, order)
+    if steps is not None or order is not None:
+        raise SettingsError("steps and order belong to the plan; give either a plan or them")
+    if not isinstance(plan, solvers.Plan):
+        raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
+    trained = (manifest.schedule.t1, manifest.prediction)
+    if (plan.t1, plan.prediction) != trained and not force:
+        raise SettingsError(
+            f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
+            f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
+        )
+    check_baked(manifest, plan)
+    return plan

@@ -1,23 +1,32 @@
 """Pictures one after the other, with the next ones on their way. In: pictures. Out: their results, in order.
 
-While a batch runs, the pictures after it are loaded by a thread of their own, and on a device the next batch is put
-behind it, so that the device does not wait for the host.
+While a batch runs, the pictures after it are loaded by a thread of their own, and on a GPU the next batch is put behind
+it, so that the GPU does not wait for the host. Pictures of one size among those that are loaded go together,
+also where others lie between them; their results wait for their turn.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from engines.errors import DossrError
-from runtime.images import Picture, load_picture
+from engines.errors import CancelledError, DossrError
+from runtime.control import Control
+from runtime.images import Picture
 from runtime.result import Result
 
-IN_FLIGHT = 2
-"""Batches that are on the device, or done and not yet asked for."""
+AHEAD = 4
+"""Batches that are loaded before they are needed, so that pictures of one size are found."""
 _Batch = TypeVar("_Batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flying(Generic[_Batch]):
+    numbers: Sequence[int]
+    batch: _Batch
 
 
 class PictureStream(Iterator[Result], Generic[_Batch]):
@@ -25,74 +34,108 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
     goes on with the one after it. Not for two threads at once.
 
     Args:
-        images: as `Upscaler.__call__` takes them; drawn in the caller's thread, a few ahead.
+        images: drawn in the caller's thread, a few ahead.
         batch: pictures of one size that are restored together, at most.
+        load: makes a picture of an image, in a thread of its own.
         most: how many of a picture's size the engines take together.
         size: which pictures have one size.
-        submit: puts pictures of one size on the device.
+        submit: puts pictures of one size on the device; given the first one's number, too.
         finish: waits for them.
+        control: may cancel the stream.
+        in_flight: batches that are on the device at once; 1 where it works while it is submitted to.
     """
 
     def __init__(
         self,
         images: Iterable[object],
         batch: int,
+        load: Callable[[object], Picture],
         most: Callable[[Picture], int],
         size: Callable[[Picture], Hashable],
-        submit: Callable[[tuple[Picture, ...]], _Batch],
+        submit: Callable[[tuple[Picture, ...], int], _Batch],
         finish: Callable[[_Batch], list[Result | DossrError]],
+        control: Control,
+        in_flight: int,
     ) -> None:
-        self._images, self._batch = iter(images), batch
+        self._images, self._batch, self._load = enumerate(images), batch, load
         self._most, self._size, self._submit, self._finish = most, size, submit, finish
+        self._control, self._in_flight, self._over = control, in_flight, False
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="dossr-load")
-        self._loading: deque[Future[Picture | DossrError]] = deque()
-        self._flying: deque[_Batch | DossrError] = deque()
-        self._landed: deque[Result | DossrError] = deque()
+        self._loading: dict[int, Future[Picture | DossrError]] = {}
+        """By number, in order."""
+        self._flying: deque[_Flying[_Batch]] = deque()
+        self._landed: dict[int, Result | DossrError] = {}
+        self._turn = 0
+        """The number of the result that is asked for next."""
 
     def __next__(self) -> Result:
-        if not self._landed:
-            while len(self._flying) < IN_FLIGHT and (group := self._group()) is not None:
-                self._flying.append(group)
-            if not self._flying:
-                self._loader.shutdown(wait=False)
-                raise StopIteration
-            first = self._flying.popleft()
-            self._landed.extend([first] if isinstance(first, DossrError) else self._finish(first))
-        landed = self._landed.popleft()
+        while self._turn not in self._landed:
+            self._land()
+        landed = self._landed.pop(self._turn)
+        self._turn += 1
+        if isinstance(landed, CancelledError):
+            self._end()
         if isinstance(landed, DossrError):
             raise landed
         return landed
 
-    def _group(self) -> _Batch | DossrError | None:
-        """The next pictures that go together, on the device; the error of one that cannot be read; None at the end."""
-        pictures: list[Picture] = []
+    def _land(self) -> None:
+        """Waits for the batch that comes first, with the next one behind it."""
+        if self._control.cancelled and not self._over:
+            self._end()
+            self._control.check()
+        while not self._over and len(self._flying) < self._in_flight and self._take_off():
+            if self._turn in self._landed:
+                return
+        if not self._flying:
+            self._loader.shutdown(wait=False)
+            raise StopIteration
+        first = self._flying.popleft()
+        self._landed.update(zip(first.numbers, self._finish(first.batch), strict=True))
+
+    def _end(self) -> None:
+        """Lets go of every picture that is left, of a stream that was cancelled."""
+        self._over = True
+        for flying in self._flying:
+            self._finish(flying.batch)  # ends at once
+        self._flying.clear()
+        self._loading.clear()
+        self._landed.clear()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def _take_off(self) -> bool:
+        """Puts the next pictures that go together on the device, and errors among the results; False at the end."""
+        self._draw()
+        if not self._loading:
+            return False
+        group: dict[int, Picture] = {}
         room = self._batch
-        while len(pictures) < room and (loaded := self._next_loaded()) is not None:
+        for number, loading in list(self._loading.items()):
+            loaded = loading.result()
             if isinstance(loaded, DossrError):
-                if not pictures:
-                    self._loading.popleft()
-                    return loaded
+                self._landed[number] = loaded
+                del self._loading[number]
+            elif not group or self._size(loaded) == self._size(next(iter(group.values()))):
+                group[number] = loaded
+                room = min(room, self._most(loaded))
+                del self._loading[number]
+            if len(group) >= room:
                 break
-            if pictures and self._size(loaded) != self._size(pictures[0]):
-                break
-            pictures.append(loaded)
-            room = min(room, self._most(loaded))
-            self._loading.popleft()
-        return self._submit(tuple(pictures)) if pictures else None
+        if group:
+            numbers = tuple(group)
+            self._flying.append(_Flying(numbers=numbers, batch=self._submit(tuple(group.values()), numbers[0])))
+        return True
 
-    def _next_loaded(self) -> Picture | DossrError | None:
-        """The first picture that is not on the device; None at the end."""
-        while len(self._loading) <= IN_FLIGHT * self._batch:
+    def _draw(self) -> None:
+        while len(self._loading) < AHEAD * self._batch:
             try:
-                image = next(self._images)
+                number, image = next(self._images)
             except StopIteration:
-                break
-            self._loading.append(self._loader.submit(_loaded, image))
-        return self._loading[0].result() if self._loading else None
+                return
+            self._loading[number] = self._loader.submit(self._loaded, image)
 
-
-def _loaded(image: object) -> Picture | DossrError:
-    try:
-        return load_picture(image)
-    except DossrError as error:
-        return error
+    def _loaded(self, image: object) -> Picture | DossrError:
+        try:
+            return self._load(image)
+        except DossrError as error:
+            return error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,21 +16,24 @@ import solvers
 from engines.backends import check_engine, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
-from engines.errors import DossrError, EngineError, SettingsError
-from engines.memory import parse_size
+from engines.errors import DossrError, EngineError, SettingsError, StoppedError
+from runtime.arguments import memory_budget, option_pairs, thread_count
 from runtime.batch import Batch
 from runtime.clock import Clock
+from runtime.control import Control, OnProgress, chosen_control
 from runtime.default_bundle import default_bundle
 from runtime.fallback import AUTO, Ways
-from runtime.images import check_scale, load_picture
-from runtime.pipeline import Job, OnProgress, no_progress
-from runtime.plans import bundle_plan, check_baked
+from runtime.images import Picture, check_scale, load_picture
+from runtime.pace import Pace, Work
+from runtime.pipeline import Job
+from runtime.plans import chosen_plan
 from runtime.result import Result
 from runtime.stream import PictureStream
 from runtime.trace import Trace
 from runtime.workspace import largest_batch, latent_size_needed
 
-MAX_THREADS = 1024
+_SLICE = 0.05
+"""Seconds after which a call that waits for its turn looks whether it is to stop."""
 _log = logging.getLogger("dossr")
 
 
@@ -76,24 +81,23 @@ class Upscaler:
         rebuild_engines: bool = False,
         fallback: str | Path = AUTO,
     ) -> None:
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise SettingsError(f"threads must be a whole number in 1..{MAX_THREADS}, not {threads!r}")
         bundle = default_bundle() if bundle is None else bundle
         if not isinstance(bundle, str | os.PathLike):
             raise SettingsError(f"bundle must be the path of a folder, not {bundle!r}")
         if not isinstance(device, str):
             raise SettingsError(f'device must be a name like "auto", "cpu" or "cuda:0", not {device!r}')
-        budget = _bytes(max_memory)
+        budget = memory_budget(max_memory)
         check_engine(engine)
         settings = EngineSettings(
             device=device,
-            threads=threads,
-            provider_options=_pairs(provider_options),
+            threads=thread_count(threads),
+            provider_options=option_pairs(provider_options),
             rebuild=bool(rebuild_engines),
         )
         opened = open_bundle(bundle)
         backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
+        self._pace = Pace()
         self._manifest = opened.manifest
         self._closed = False
         self._ways = Ways(opened, backend, settings, budget, fallback, record=bool(cuda_graphs))
@@ -128,6 +132,8 @@ class Upscaler:
         force_plan: bool = False,
         trace: Trace | None = None,
         on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
     ) -> Result:
         """Restores and enlarges one picture of any size from 1x1.
 
@@ -144,8 +150,8 @@ class Upscaler:
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             trace: collects every intermediate.
-            on_progress: called after each stage and step (on a GPU: when they have been put there), in the caller's
-                thread; it may not call this Upscaler. Begins anew where the picture is made again.
+            on_progress, timeout: as of `Control`; begins anew where the picture is made again.
+            control: instead of these two, to cancel the call from another thread.
 
         Returns:
             The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
@@ -156,21 +162,24 @@ class Upscaler:
             MemoryBudgetError: at this size a graph takes more than `max_memory`.
             EngineError: the engine failed, or the Upscaler is closed.
             GuardError: NaN, infinity or values out of range, on every engine that was allowed.
+            CancelledError, TimeLimitError: by `control` or `timeout`. The Upscaler stays usable.
         """
         clock = Clock()
+        begun = chosen_control(control, on_progress, timeout).begin()
         check_scale(scale)
         with clock.span("plan"):
             job = Job(
-                plan=self._plan(steps, order, plan, force_plan),
+                plan=chosen_plan(self._manifest, steps, order, plan, force_plan),
                 seed=seed,
                 noise=noise,
                 color_fix=color_fix,
                 bit_depth=bit_depth,
                 trace=trace,
-                on_progress=on_progress or no_progress,
+                control=begun,
             )
         with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
+        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
         return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
 
     def stream(
@@ -182,21 +191,30 @@ class Upscaler:
         steps: int | None = None,
         order: int | None = None,
         seed: int = 42,
+        noise: str = "philox",
         color_fix: str = "wavelet",
         bit_depth: int | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
+        load: Callable[[Any], Picture] = load_picture,
     ) -> Iterator[Result]:
         """Restores pictures one after the other, while the next ones are loaded and put on the device.
 
         Args:
-            images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
-            batch: how many consecutive pictures of one size (padded) are restored together, at most: up to what the
+            images: as `__call__` takes them, of any sizes. Four times as many as `batch` are drawn ahead, in the
+                caller's thread.
+            batch: how many pictures of one size (padded) among those are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
-            scale, steps, order, seed, color_fix, bit_depth: see `__call__`.
+            scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
+            noise: "philox" or "torch-cpu".
+            load: decodes an image, in a thread of its own; one that checks more may raise any DossrError.
 
         Returns:
             An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
-            next turn goes on with the one after it; what goes wrong with a batch is raised for each of its pictures.
-            Stages of `Result.timings` are those of the whole batch.
+            next turn goes on with the one after it; of a batch that fails each picture is tried alone.
+            Stages of `Result.timings` are those of the whole batch. A cancelled stream raises CancelledError once,
+            after the results that are there, and ends.
 
         Raises:
             SettingsError: a setting is outside its range.
@@ -206,56 +224,68 @@ class Upscaler:
         most = max(profile.max[0] for profile in profiles)
         if type(batch) is not int or not 1 <= batch <= most:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
-        plan = self._plan(steps, order, None, False)
-        job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
+        plan = chosen_plan(self._manifest, steps, order, None, False)
+        control = chosen_control(control, on_progress, timeout)
+        job = Job(plan=plan, seed=seed, noise=noise, color_fix=color_fix, bit_depth=bit_depth)
+        count = len(images) if isinstance(images, Sized) else None
+
+        def start(pictures: tuple[Picture, ...], number: int) -> Batch:
+            batch = Batch(pictures, job, Clock())
+            begun = control.begin(image=number, images=count, work=Work(self._pace, batch.area, len(plan.steps)))
+            batch.job = dataclasses.replace(job, control=begun)
+            return self._submitted(batch)
 
         def finish(submitted: Batch) -> list[Result | DossrError]:
+            pictures = submitted.pictures
             try:
                 return list(self._finished(submitted, scale))
             except DossrError as error:
-                return [error for _ in submitted.pictures]
+                if len(pictures) == 1 or isinstance(error, StoppedError):
+                    return [error for _ in pictures]
+                number = submitted.job.control.image
+                return [one for picture in pictures for one in finish(start((picture,), number))]
 
         return PictureStream(
             images,
             batch,
+            load,
             lambda picture: largest_batch(profiles, picture.width, picture.height),
             lambda picture: latent_size_needed(picture.width, picture.height),
-            lambda pictures: self._submitted(Batch(pictures, job, Clock())),
+            start,
             finish,
+            control,
+            in_flight=1 if self._ways.asked.device.stream is None else 2,
         )
 
     def _submitted(self, batch: Batch) -> Batch:
         """The batch, on the asked engine's device or done there."""
-        with self._lock:
+        with self._turn(batch.job.control):
             self._check_open()
             batch.submit(self._ways.asked)
             return batch
 
     def _finished(self, batch: Batch, scale: float) -> list[Result]:
         """The results, made again where values went wrong."""
-        with self._lock:
+        with self._turn(batch.job.control):
             made = self._ways.first_right(batch.pixels, batch.job.forget)
-        return batch.results(made, scale)
+        results = batch.results(made, scale)
+        if not made.guard_hits:
+            self._pace.learn(results[0].timings, batch.area, len(batch.job.plan.steps))
+        return results
+
+    @contextlib.contextmanager
+    def _turn(self, control: Control) -> Iterator[None]:
+        """Waits for its turn; a control may end that."""
+        while not self._lock.acquire(timeout=_SLICE):
+            control.check()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("this Upscaler is closed; open another one")
-
-    def _plan(self, steps: int | None, order: int | None, plan: solvers.Plan | None, force: bool) -> solvers.Plan:
-        if plan is None:
-            return bundle_plan(self._manifest, steps, order)
-        if steps is not None or order is not None:
-            raise SettingsError("steps and order belong to the plan; give either a plan or them")
-        if not isinstance(plan, solvers.Plan):
-            raise SettingsError(f"plan must be what solvers.plan(...) gives, not {plan!r}")
-        trained = (self._manifest.schedule.t1, self._manifest.prediction)
-        if (plan.t1, plan.prediction) != trained and not force:
-            raise SettingsError(
-                f"the plan has t1 = {plan.t1} and predicts {plan.prediction}, the bundle was trained with t1 = "
-                f"{trained[0]} and {trained[1]}; make the plan so, or pass force_plan=True"
-            )
-        check_baked(self._manifest, plan)
-        return plan
 
     def close(self) -> None:
         """Frees the engines and buffers, after the call that is running. Closing twice is allowed."""
@@ -270,18 +300,3 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    try:
-        return tuple((str(key), str(value)) for key, value in dict(options).items())
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"provider_options must be a mapping or (key, value) pairs, not {options!r}") from error
-
-
-def _bytes(size: int | str | None) -> int | None:
-    if size is None or (type(size) is int and size > 0):
-        return size
-    if isinstance(size, str):
-        return parse_size(size)
-    raise SettingsError(f'max_memory must be a number of bytes or like "9GiB", not {size!r}')

@@ -22,6 +22,7 @@ from engines.errors import OutputExistsError, SettingsError
 from engines.files import atomic_path, check_writable
 from engines.memory import parse_size
 from engines.ort import usable_cores
+from runtime.arguments import MAX_THREADS
 from runtime.bench.ceilings import best, measure_ceilings
 from runtime.bench.cold import Cold, first_picture
 from runtime.bench.machine import gpus, machine, processor
@@ -34,7 +35,7 @@ from runtime.bench.table import lines
 from runtime.bench.throughput import StreamBench, throughput
 from runtime.default_bundle import DEMO_BUNDLE, default_bundle
 from runtime.plans import bundle_plan
-from runtime.upscaler import MAX_THREADS, Upscaler
+from runtime.upscaler import Upscaler
 
 MAX_SIDE = 4096
 _ROUNDS = 5

@@ -2,11 +2,11 @@
 profile, EXIF), and the same again in a file or a PIL image.
 """
 
-from runtime.images.finish import Finished, check_scale, finish_picture, result_size
-from runtime.images.formats import FORMATS, check_output, result_depth
+from runtime.images.finish import Finished, check_scale, finish_picture, result_size, scaled
+from runtime.images.formats import FORMATS, check_output, check_settings, format_of, result_depth
 from runtime.images.picture import MAX_PIXELS, Picture, check_depth
 from runtime.images.save import save_picture
-from runtime.images.sources import load_picture
+from runtime.images.sources import load_picture, picture_size
 
 __all__ = [
     "FORMATS",
@@ -16,9 +16,13 @@ __all__ = [
     "check_depth",
     "check_output",
     "check_scale",
+    "check_settings",
     "finish_picture",
+    "format_of",
     "load_picture",
+    "picture_size",
     "result_depth",
     "result_size",
     "save_picture",
+    "scaled",
 ]

@@ -63,4 +63,9 @@ def check_scale(scale: float) -> None:
 
 def result_size(picture: Picture, scale: float) -> tuple[int, int]:
     """(width, height) of the result, at least 1x1."""
-    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return scaled(picture.width, picture.height, scale)
+
+
+def scaled(width: int, height: int, scale: float) -> tuple[int, int]:
+    """(width, height) of the result of a picture of that size, at least 1x1."""
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engines.errors import OutputExistsError, OutputNotWritableError
@@ -26,6 +26,7 @@ def save_picture(
     quality: int | None = None,
     bit_depth: int | None = None,
     overwrite: bool = False,
+    ready: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes pixels with their profile and EXIF; the suffix says the format.
 
@@ -35,6 +36,7 @@ def save_picture(
         metadata: `icc_profile` and `exif`.
         quality, bit_depth: see `check_output`.
         overwrite: replace a file that exists.
+        ready: called with the whole file before it gets its name; an OSError keeps it from getting it.
 
     Raises:
         OutputExistsError: the file exists, and `overwrite` is False.
@@ -62,5 +64,7 @@ def save_picture(
                 to_pil(right).save(temporary, format=form.name, **options, **inside)
             if form is TIFF and "exif" in kept:
                 add_exif(temporary, kept["exif"])
+            if ready is not None:
+                ready(temporary)
     except (ValueError, OSError, RuntimeError) as error:
         raise OutputNotWritableError(f"cannot write {path}: {error}; choose another format or place") from error

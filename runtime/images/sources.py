@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -51,19 +51,40 @@ def load_picture(source: object) -> Picture:
     return _from_buffer(source)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, upright, from its header; a kind that Pillow does not know is decoded.
+
+    Raises:
+        ImageNotFoundError, ImageDecodeError, ImageTooLargeError: see `load_picture`.
+    """
+    with _opened(path) as file, _named_errors(str(path)):
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            picture = _decode(file, str(path))
+            return picture.width, picture.height
+        with image:
+            check_size(image.width, image.height, str(path))
+            turned = orientation_of(image) > 4
+            return (image.height, image.width) if turned else (image.width, image.height)
+
+
 def _from_file(path: Path) -> Picture:
+    with _opened(path) as file:
+        return _decode(file, str(path))
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise ImageNotFoundError(f"{path} is a folder; name the image files in it")
         if path.exists() and not path.is_file():
             raise ImageNotFoundError(f"{path} is no regular file; copy what it gives into one")
-        file = path.open("rb")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"there is no file {path}; check the path") from error
     except (OSError, ValueError) as error:
         raise ImageNotFoundError(f"{path} cannot be read ({error}); check the path and its permissions") from error
-    with file:
-        return _decode(file, str(path))
 
 
 def _decode(file: Any, where: str) -> Picture:

@@ -9,6 +9,7 @@ from PIL import Image
 
 import runtime
 from engines.errors import ImageDecodeError, ImageNotFoundError, OutOfRangeError, SettingsError
+from runtime.images import load_picture
 from tests.tiny import write_tiny_bundle
 
 SIZES = [(24, 16), (20, 10), (40, 24), (40, 24), (33, 20), (5, 3)]
@@ -155,3 +156,42 @@ def test_settings_are_refused_before_anything_is_drawn(upscaler, setting):
 
     with pytest.raises(SettingsError):
         upscaler.stream(camera(), **setting)
+
+
+def test_pictures_of_one_size_go_together_across_others(upscaler):
+    mixed = [photo(*size, seed) for seed, size in enumerate([(24, 16), (40, 24)] * 4)]
+    results = list(upscaler.stream(mixed, batch=4, steps=1))
+    assert [pixels(result) for result in results] == [pixels(upscaler(picture, steps=1)) for picture in mixed]
+    groups = [result.timings["total"] for result in results]
+    assert groups == groups[:2] * 4, "two batches"
+    assert groups[0] != groups[1]
+
+
+def test_of_a_batch_that_fails_the_good_pictures_are_restored(tmp_path, pictures):
+    """The bundle's decoder gives up on bright pictures."""
+    bundle = write_tiny_bundle(tmp_path, output_scales={"decode": 5})
+    settings = {"steps": 1, "color_fix": "none"}
+    dark = [np.zeros_like(pictures[2]), np.ones_like(pictures[2])]
+    with runtime.Upscaler(bundle) as upscaler:
+        expected = [pixels(upscaler(picture, **settings)) for picture in dark]
+        bright = np.full_like(pictures[2], 255)
+        with pytest.raises(OutOfRangeError):
+            upscaler(bright, **settings)
+        stream = upscaler.stream([dark[0], bright, dark[1]], batch=3, **settings)
+        assert pixels(next(stream)) == expected[0]
+        with pytest.raises(OutOfRangeError):
+            next(stream)
+        assert [pixels(result) for result in stream] == expected[1:]
+
+
+def test_a_loader_of_ones_own(upscaler, pictures):
+    def load(number):
+        if number == 1:
+            raise ImageDecodeError("not this one")
+        return load_picture(pictures[number])
+
+    stream = upscaler.stream(range(3), load=load, steps=1)
+    assert pixels(next(stream)) == pixels(upscaler(pictures[0], steps=1))
+    with pytest.raises(ImageDecodeError, match="not this one"):
+        next(stream)
+    assert len(list(stream)) == 1
