@@ -3,22 +3,28 @@ profile, EXIF), and the same again in a file or a PIL image.
 """
 
 from runtime.images.finish import Finished, check_scale, finish_picture, result_size
+from runtime.images.finish_strips import FinishedRows
 from runtime.images.formats import FORMATS, check_output, result_depth
 from runtime.images.picture import MAX_PIXELS, Picture, check_depth
 from runtime.images.save import save_picture
 from runtime.images.sources import load_picture
+from runtime.images.strips import StripWriter, open_strips, streams
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "Finished",
+    "FinishedRows",
     "Picture",
+    "StripWriter",
     "check_depth",
     "check_output",
     "check_scale",
     "finish_picture",
     "load_picture",
+    "open_strips",
     "result_depth",
     "result_size",
     "save_picture",
+    "streams",
 ]

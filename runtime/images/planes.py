@@ -62,6 +62,13 @@ def plane_at(plane: Image.Image, bits: int) -> Image.Image:
     return split(at_depth(join([plane]), bits), bits)[0]
 
 
+def resized(plane: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """Resized along the rows, then along the columns: the order that strips allow. Pillow takes it, too, where both
+    sides change alike, and otherwise sometimes the other one, which rounds and clips elsewhere.
+    """
+    return plane.resize((size[0], plane.height), how).resize(size, how)
+
+
 def at_depth(pixels: Tensor, bits: int) -> Tensor:
     """The pixels in 8 or 16 bits, rounded to the nearest; the same object where they are so already."""
     if bits_of(pixels) == bits:
