@@ -23,6 +23,8 @@ from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
 from runtime.trace import Trace
 from runtime.upscaler import Upscaler
+from runtime.video.cli import main as restore_clip
+from runtime.video.cli import names_a_clip
 
 
 def parser(prog: str = "python -m runtime") -> Parser:
@@ -94,6 +96,8 @@ def parser(prog: str = "python -m runtime") -> Parser:
 
 def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """Restores every input. Everything that can be checked is checked before the bundle is opened."""
+    if names_a_clip(arguments):
+        return restore_clip(arguments, prog)
     args = parser(prog).parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
     if args.quiet:
