@@ -57,7 +57,7 @@ VIDEO_CODECS: dict[str, VideoCodec] = {
         VideoCodec(name="libx265", worst=51, default=20, others=(("x265-params", "log-level=none"),)),
         VideoCodec(name="libvpx-vp9", worst=63, default=24, others=(("b", "0"),)),
         VideoCodec(name="ffv1"),
-        VideoCodec(name="mpeg4", worst=31, best=1, default=2, option="qmax"),
+        VideoCodec(name="mpeg4", worst=31, best=1, default=2, option="qmax", others=(("qmin", "1"),)),
     )
 }
 """In the order in which they are taken where none is asked for."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.errors import OutputNotWritableError, PackageMissingError
 
-INSTALL = "pip install av"
+INSTALL = "pip install 'av>=17'"
 """The command that brings PyAV and FFmpeg's libraries."""
 
 

@@ -24,7 +24,11 @@ class Clip:
         self.container, self.stream, self.where = container, stream, where
         self.frames = 0
         """Decoded so far."""
+        self.lost = 0
+        """Frames that were in the file, and that the decoder gave up at the end."""
         self._time = 0.0
+        self._next = 0
+        """When the next frame begins, in ticks of the stream."""
 
     def items(self) -> Iterator[Any]:
         """PyAV's `VideoFrame`s of the clip, and `Packet`s of audio and subtitles.
@@ -32,7 +36,7 @@ class Clip:
         Raises:
             ImageDecodeError: a damaged frame, or the file ends early.
         """
-        packets, end = 0, 0.0
+        packets, shown, end = 0, 0, 0.0
         kept = [self.stream, *self.container.streams.audio, *self.container.streams.subtitles]
         with self._named():
             for packet in self.container.demux(kept):
@@ -43,12 +47,20 @@ class Clip:
                         yield packet
                     continue
                 packets += packet.size > 0
+                shown += packet.size > 0 and not packet.is_discard
                 for frame in packet.decode():
                     self._check(frame)
-                    self.frames += 1
-                    self._time = frame.time or self._time
+                    self._count(frame)
                     yield frame
+        self.lost = max(0, shown - self.frames)
         self._check_end(packets, end)
+
+    def _count(self, frame: Any) -> None:
+        if frame.pts is None:  # bare streams without a container
+            frame.pts = self._next
+        self._next = frame.pts + max(1, frame.duration)
+        self._time = frame.time
+        self.frames += 1
 
     def _check_end(self, packets: int, end: float) -> None:
         """Whether all was there that the file's head promises."""
@@ -57,8 +69,8 @@ class Clip:
             raise ImageDecodeError(f"{self.where} has no frame that can be decoded; get a whole copy of it")
         if ("mp4" in name and packets < self.stream.frames) or ("matroska" in name and end < whole - _SLACK):
             raise ImageDecodeError(
-                f"{self.where} ends early: {self.frames} frames up to {end:.2f} s, of {self.stream.frames or 'more'} up "
-                f"to {whole:.2f} s; get a whole copy of it"
+                f"{self.where} ends early: {self.frames} frames up to {end:.2f} s, of {self.stream.frames or 'more'} "
+                f"up to {whole:.2f} s; get a whole copy"
             )
 
     def _check(self, frame: Any) -> None:
@@ -77,9 +89,10 @@ class Clip:
             raise self._damage(reason_of(error)) from error
 
     def _damage(self, reason: str) -> ImageDecodeError:
+        cut = f", or cut the clip behind its first {self.frames} frames" if self.frames else ""
         return ImageDecodeError(
-            f"{self.where}: frame {self.frames + 1}, after {self._time:.2f} s, is damaged ({reason}); get a whole "
-            f"copy, or cut the clip behind its first {self.frames} frames"
+            f"{self.where}: frame {self.frames + 1}, after {self._time:.2f} s, is damaged ({reason}); get a whole copy"
+            f"{cut}"
         )
 
 

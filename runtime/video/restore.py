@@ -100,8 +100,6 @@ def restore_video(
             atomic_path(output) as temporary,
             open_writer(temporary, output, clip, first, size, chosen, quality, colors, notices) as writer,
         ):
-            for notice in notices:
-                _log.warning("%s", notice)
             frames = _frames(items, writer, under_way)
             pixels = (pixels_of(frame, colors) for frame in frames)
             results = upscaler.stream(
@@ -112,6 +110,10 @@ def restore_video(
                 if on_frame is not None:
                     on_frame(count, clip.stream.frames)
             writer.finish()
+        if clip.lost:
+            notices.append(f"{source}: {clip.lost} frames at its end cannot be decoded, and are left out")
+    for notice in notices:
+        _log.warning("%s", notice)
     return VideoReport(
         frames=clip.frames,
         width=size[0],
