@@ -9,7 +9,8 @@ from typing import Any
 
 from engines.errors import OutputNotWritableError, PackageMissingError
 
-INSTALL = "pip install 'av>=17'"
+_OLDEST = 18
+INSTALL = "pip install 'av>=18'"
 """The command that brings PyAV and FFmpeg's libraries."""
 
 
@@ -17,7 +18,7 @@ def load_pyav() -> Any:
     """The package, with FFmpeg's own messages off: damage is told in our words.
 
     Raises:
-        PackageMissingError: PyAV is not installed.
+        PackageMissingError: PyAV is not installed, or too old.
     """
     try:
         import av
@@ -25,6 +26,8 @@ def load_pyav() -> Any:
         import av.logging
     except (ImportError, OSError) as error:
         raise PackageMissingError(f"video needs PyAV, which does not import ({error}); {INSTALL}") from error
+    if int(av.__version__.split(".")[0]) < _OLDEST:
+        raise PackageMissingError(f"video needs PyAV {_OLDEST} or newer, this is {av.__version__}; {INSTALL}")
     av.logging.set_level(None)
     return av
 

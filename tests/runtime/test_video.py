@@ -342,7 +342,13 @@ def test_no_such_file(tmp_path, upscaler):
 
 def test_without_pyav(tmp_path, upscaler, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(PackageMissingError, match=r"video needs PyAV, which does not import .*; pip install 'av>=17'"):
+    with pytest.raises(PackageMissingError, match=r"video needs PyAV, which does not import .*; pip install 'av>=18'"):
+        restored(tmp_path / "in.mp4", upscaler)
+
+
+def test_an_old_pyav(tmp_path, upscaler, monkeypatch):
+    monkeypatch.setattr(av, "__version__", "17.1.0")
+    with pytest.raises(PackageMissingError, match=r"needs PyAV 18 or newer, this is 17\.1\.0; pip install"):
         restored(tmp_path / "in.mp4", upscaler)
 
 
