@@ -4,6 +4,8 @@ has no mode for several. In: a `Tensor`, or planes. Out: planes, or a `Tensor`.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -37,6 +39,15 @@ def plane_bytes(plane: Image.Image) -> bytes:
 def flat(pixels: Any, bits: int) -> memoryview:
     """The samples of a C-contiguous buffer as one row."""
     return memoryview(pixels).cast("B").cast(_LETTER[bits])  # type: ignore[call-overload, no-any-return]
+
+
+def in_order(samples: bytes, bits: int, order: str) -> bytes:
+    """Samples of this machine's byte order in "big" or "little" order, and the other way round."""
+    if bits == 8 or sys.byteorder == order:
+        return samples
+    swapped = array("H", samples)
+    swapped.byteswap()
+    return swapped.tobytes()
 
 
 def split(pixels: Any, bits: int) -> list[Image.Image]:

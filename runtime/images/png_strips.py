@@ -5,15 +5,14 @@ Out: a file's bytes.
 from __future__ import annotations
 
 import struct
-import sys
 import zlib
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.images.blocks import Block, RowLayout
+from runtime.images.planes import in_order
 from runtime.images.row_filters import png_rows
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +40,7 @@ class PngBlocks:
 
     def pack(self, block: Block) -> PackedRows:
         """See `BlockEncoder.pack`."""
-        samples, above = (_big_endian(part, self._layout.bits) for part in (block.samples, block.above))
+        samples, above = (in_order(part, self._layout.bits, "big") for part in (block.samples, block.above))
         filtered = png_rows(samples, above, self._layout.pixel)
         stream = zlib.compressobj(self._level, zlib.DEFLATED, -_WINDOW, zlib.DEF_MEM_LEVEL, zlib.Z_FILTERED)
         deflated = stream.compress(filtered) + stream.flush(zlib.Z_FINISH if block.last else zlib.Z_FULL_FLUSH)
@@ -74,11 +73,3 @@ class PngBlocks:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-
-
-def _big_endian(samples: bytes, bits: int) -> bytes:
-    if bits == 8 or sys.byteorder == "big":
-        return samples
-    swapped = array("H", samples)
-    swapped.byteswap()
-    return swapped.tobytes()

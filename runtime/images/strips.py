@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engines.errors import OutputError
+from engines.errors import OutputError, SettingsError
 from engines.files import atomic_path
 from runtime.images.blocks import BlockEncoder, BlockWriter, RowLayout, threads
 from runtime.images.formats import JPEG, PNG, TIFF, check_fits, format_of
 from runtime.images.jpeg_strips import JpegBlocks
+from runtime.images.planes import PIL_MODES
 from runtime.images.png_strips import PngBlocks
 from runtime.images.save import check_free, metadata_that_fits, named_write_errors
 from runtime.images.tiff_strips import TiffBlocks
@@ -63,10 +64,15 @@ def open_strips(
 
     Raises:
         OutputExistsError: the file exists, and `overwrite` is False.
-        OutputNotWritableError, SettingsError: see `check_fits`; or the place is not writable, or full.
+        OutputNotWritableError, SettingsError: see `check_fits`; no pixels or channels; or the place is not writable, or full.
         MemoryBudgetError: the format does not stream, and there is no memory for the whole picture.
         OutputError: the block ended before all rows were written.
     """
+    if min(width, height) < 1 or channels not in PIL_MODES:
+        raise SettingsError(
+            f"{path}: {width}x{height} pixels of {channels} channels, expected at least 1x1 of 1 to 4; open it with "
+            "the size of the result"
+        )
     check_fits(path, size=(width, height), channels=channels, quality=quality, bit_depth=bit_depth)
     check_free(path, overwrite=overwrite)
     form = format_of(path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import struct
-import sys
 import zlib
-from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.images.blocks import Block, RowLayout
+from runtime.images.planes import in_order
 from runtime.images.row_filters import tiff_rows
 from runtime.images.tiff_exif import CLASSIC_TIFF, add_exif
 
@@ -39,11 +38,7 @@ class TiffBlocks:
 
     def pack(self, block: Block) -> bytes:
         """See `BlockEncoder.pack`."""
-        layout, samples = self._layout, block.samples
-        if layout.bits == 16 and sys.byteorder == "big":
-            swapped = array("H", samples)
-            swapped.byteswap()
-            samples = swapped.tobytes()
+        layout, samples = self._layout, in_order(block.samples, self._layout.bits, "little")
         return zlib.compress(tiff_rows(samples, layout.stride, layout.channels, layout.bits), _LEVEL)
 
     def put(self, file: BinaryIO, packed: bytes) -> None:

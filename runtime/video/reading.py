@@ -26,6 +26,7 @@ class Clip:
         """Decoded so far."""
         self.lost = 0
         """Frames that were in the file, and that the decoder gave up at the end."""
+        self._size: tuple[int, int] | None = None
         self._time = 0.0
         self._next = 0
         """When the next frame begins, in ticks of the stream."""
@@ -74,11 +75,12 @@ class Clip:
             )
 
     def _check(self, frame: Any) -> None:
+        """Whether it is whole, of a size that is read, and of that of the frames before it."""
         if frame.is_corrupt:
             raise self._damage("its data are incomplete")
         check_size(frame.width, frame.height, self.where)
-        context = self.stream.codec_context
-        if self.frames and (frame.width, frame.height) != (context.width, context.height):
+        self._size = self._size or (frame.width, frame.height)
+        if (frame.width, frame.height) != self._size:
             raise self._damage(f"its size changes to {frame.width}x{frame.height}")
 
     @contextlib.contextmanager

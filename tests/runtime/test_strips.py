@@ -202,6 +202,8 @@ def test_rows_that_do_not_fit(tmp_path, rows, text):
         ("out.jpg", {"width": 65_501}, OutputNotWritableError, "JPEG holds sides up to 65500"),
         ("out.webp", {"bit_depth": 16}, SettingsError, "WEBP holds 8"),
         ("out.png", {"bit_depth": 12}, SettingsError, "bit_depth must be 8 or 16, not 12"),
+        ("out.png", {"width": 0}, SettingsError, "0x6 pixels of 3 channels, expected at least 1x1 of 1 to 4"),
+        ("out.png", {"channels": 5}, SettingsError, "4x6 pixels of 5 channels"),
         ("out.png", {"quality": 90}, SettingsError, "quality 90 has no meaning"),
         ("none/out.png", {}, OutputNotWritableError, "choose a folder that exists"),
         ("there.png", {}, OutputExistsError, "pass overwrite=True"),

@@ -288,6 +288,15 @@ def test_damaged_files_say_where_and_leave_nothing(tmp_path, upscaler, name, dam
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_a_size_that_changes_is_named(tmp_path, upscaler):
+    parts = [clip(tmp_path / f"{width}.h264", width=width, audio=None).read_bytes() for width in (64, 32)]
+    source = tmp_path / "in.h264"
+    source.write_bytes(b"".join(parts))
+    with pytest.raises(ImageDecodeError, match=r"frame 13, .*\(its size changes to 32x48\)"):
+        restored(source, upscaler, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
 def test_a_file_whose_frames_end_before_its_table_does(tmp_path, upscaler):
     source = tmp_path / "in.mp4"
     slow = clip(tmp_path / "slow.mp4", times=range(0, 1000, 25))
