@@ -64,7 +64,8 @@ def open_strips(
 
     Raises:
         OutputExistsError: the file exists, and `overwrite` is False.
-        OutputNotWritableError, SettingsError: see `check_fits`; no pixels or channels; or the place is not writable, or full.
+        OutputNotWritableError: see `check_fits`; or the place is not writable, or full.
+        SettingsError: see `check_fits`; or a picture without pixels.
         MemoryBudgetError: the format does not stream, and there is no memory for the whole picture.
         OutputError: the block ended before all rows were written.
     """
