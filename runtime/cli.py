@@ -30,6 +30,8 @@ from runtime.journal import NAME, Entry, Journal, remove_stale, stamp
 from runtime.names import DEFAULT, FIELDS
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.upscaler import Upscaler
+from runtime.video.cli import main as restore_clip
+from runtime.video.cli import names_a_clip
 
 
 def parser(prog: str = "python -m runtime") -> Parser:
@@ -126,6 +128,8 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """Restores every input. Everything that can be checked without decoding many pictures is checked before the bundle
     is opened.
     """
+    if names_a_clip(arguments):
+        return restore_clip(arguments, prog)
     args = parser(prog).parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
     if args.quiet:

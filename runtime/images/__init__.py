@@ -3,16 +3,20 @@ profile, EXIF), and the same again in a file or a PIL image.
 """
 
 from runtime.images.finish import Finished, check_scale, finish_picture, result_size, scaled
+from runtime.images.finish_strips import FinishedRows
 from runtime.images.formats import FORMATS, check_output, check_settings, format_of, result_depth
 from runtime.images.picture import MAX_PIXELS, Picture, check_depth
 from runtime.images.save import save_picture
 from runtime.images.sources import load_picture, picture_size
+from runtime.images.strips import StripWriter, open_strips, streams
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "Finished",
+    "FinishedRows",
     "Picture",
+    "StripWriter",
     "check_depth",
     "check_output",
     "check_scale",
@@ -20,9 +24,11 @@ __all__ = [
     "finish_picture",
     "format_of",
     "load_picture",
+    "open_strips",
     "picture_size",
     "result_depth",
     "result_size",
     "save_picture",
     "scaled",
+    "streams",
 ]

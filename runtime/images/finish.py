@@ -10,7 +10,7 @@ from PIL import Image
 
 from engines.errors import SettingsError
 from runtime.images.picture import Picture
-from runtime.images.planes import bits_of, join, plane_at, split, to_pil
+from runtime.images.planes import bits_of, join, plane_at, resized, split, to_pil
 from runtime.kernels import Tensor
 
 MAX_SCALE = 16.0
@@ -39,9 +39,9 @@ def finish_picture(pixels: Tensor, picture: Picture, size: tuple[int, int]) -> F
     if size != (width, height) or picture.alpha is not None:
         planes = split(pixels, bits)
         if size != (width, height):
-            planes = [plane.resize(size, Image.Resampling.LANCZOS) for plane in planes]
+            planes = [resized(plane, size, Image.Resampling.LANCZOS) for plane in planes]
         if picture.alpha is not None:
-            planes.append(plane_at(picture.alpha, bits).resize(size, Image.Resampling.BICUBIC))
+            planes.append(resized(plane_at(picture.alpha, bits), size, Image.Resampling.BICUBIC))
         pixels = join(planes)
     if picture.is_buffer:
         return Finished(pixels=pixels, image=pixels)

@@ -28,6 +28,10 @@ class Format:
     """Holds 16 bits a channel."""
     max_side: int | None = None
 
+    def options_at(self, quality: int | None) -> dict[str, Any]:
+        """`options` with that quality; None: the format's own."""
+        return self.options | ({} if quality is None else {"quality": quality})
+
 
 PNG = Format(name="PNG", options={"compress_level": 4}, deep=True)
 TIFF = Format(name="TIFF", options={"compression": "tiff_deflate"}, deep=True)
@@ -103,17 +107,33 @@ def check_output(
     """Whether a result can be written to that file.
 
     Args:
+        path, size, channels, quality, bit_depth: see `check_fits`.
+        given_depth: of the picture.
+
+    Raises:
+        OutputNotWritableError, SettingsError: see `check_fits`.
+        PackageMissingError: 16 bits in several channels, and pyvips is not installed.
+    """
+    check_fits(path, size=size, channels=channels, quality=quality, bit_depth=bit_depth)
+    if channels > 1 and result_depth(path, bit_depth, given_depth) == 16:
+        load_pyvips()
+
+
+def check_fits(
+    path: Path, *, size: tuple[int, int], channels: int, quality: int | None = None, bit_depth: int | None = None
+) -> None:
+    """Whether a file of that name holds such a picture.
+
+    Args:
         path: its suffix says the format.
         size: (width, height).
         channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
-        given_depth: of the picture.
         quality: 1..100 for JPEG, WebP and AVIF.
         bit_depth: 8 or 16; None: the picture's where the format holds it.
 
     Raises:
         OutputNotWritableError: unknown suffix, a format without alpha for a picture that has it, or too large for it.
         SettingsError: see `check_settings`.
-        PackageMissingError: 16 bits in several channels, and pyvips is not installed.
     """
     check_settings(path, quality, bit_depth)
     form = format_of(path)
@@ -124,5 +144,3 @@ def check_output(
             f"cannot write {path}: {form.name} holds sides up to {form.max_side}, the picture is "
             f"{size[0]}x{size[1]}; use .png"
         )
-    if channels > 1 and result_depth(path, bit_depth, given_depth) == 16:
-        load_pyvips()

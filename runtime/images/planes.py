@@ -4,6 +4,8 @@ has no mode for several. In: a `Tensor`, or planes. Out: planes, or a `Tensor`.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -39,6 +41,15 @@ def flat(pixels: Any, bits: int) -> memoryview:
     return memoryview(pixels).cast("B").cast(_LETTER[bits])  # type: ignore[call-overload, no-any-return]
 
 
+def in_order(samples: bytes, bits: int, order: str) -> bytes:
+    """Samples of this machine's byte order in "big" or "little" order, and the other way round."""
+    if bits == 8 or sys.byteorder == order:
+        return samples
+    swapped = array("H", samples)
+    swapped.byteswap()
+    return swapped.tobytes()
+
+
 def split(pixels: Any, bits: int) -> list[Image.Image]:
     """The channels of uint8 or uint16 [h, w, c], C-contiguous, as images of mode L or I;16."""
     height, width, channels = memoryview(pixels).shape  # type: ignore[misc]
@@ -60,6 +71,13 @@ def join(planes: Sequence[Image.Image]) -> Tensor:
 def plane_at(plane: Image.Image, bits: int) -> Image.Image:
     """A plane in mode L (8 bits) or I;16 (16 bits)."""
     return split(at_depth(join([plane]), bits), bits)[0]
+
+
+def resized(plane: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """Resized along the rows, then along the columns: the order that strips allow. Pillow takes it, too, where both
+    sides change alike, and otherwise sometimes the other one, which rounds and clips elsewhere.
+    """
+    return plane.resize((size[0], plane.height), how).resize(size, how)
 
 
 def at_depth(pixels: Tensor, bits: int) -> Tensor:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from runtime.images.exif import exif_for_tiff
 
+CLASSIC_TIFF = 3_900_000_000
+"""Bytes of pixels above which a file is a BigTIFF: offsets of others have 32 bits."""
+
 _ENTRY = 12
 _HEADER = 14  # "Exif\0\0", and the header of the TIFF file that EXIF is
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from engines.errors import ImageDecodeError, PackageMissingError
 from runtime.images.picture import check_size
+from runtime.images.tiff_exif import CLASSIC_TIFF
 from runtime.kernels import Tensor
 
 INSTALL = "pip install 'pyvips[binary]'"
 """The command that brings pyvips and libvips."""
 
 _THREADS = 2
-_CLASSIC_TIFF = 3_900_000_000  # bytes; its offsets have 32 bits
 _PNG_HEADER = 8 + 25  # the signature and IHDR
 _LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
 _SCALES = {"uchar": 257.0, "ushort": 1.0, "float": 65535.0, "double": 65535.0}
@@ -162,7 +162,7 @@ def write_deep(pixels: Tensor, path: Path, kind: str, metadata: Mapping[str, byt
             data = image.pngsave_buffer(bitdepth=16, compression=4, keep="icc")
             path.write_bytes(_with_exif(data, metadata["exif"]) if "exif" in metadata else data)
         else:
-            big = pixels.nbytes > _CLASSIC_TIFF
+            big = pixels.nbytes > CLASSIC_TIFF
             image.tiffsave(str(path), compression="deflate", predictor="horizontal", bigtiff=big)
     except pyvips.Error as error:
         raise OSError(" ".join(str(error).split())) from error

@@ -67,6 +67,7 @@ print("whole")
         "runtime.cli",
         "runtime.dossr",
         "runtime.api",
+        "runtime.video.cli",
         "runtime.bench.cli",
         "runtime.doctor.cli",
         "engines.ort",
@@ -80,7 +81,7 @@ def test_every_part_imports_without_torch_numpy_cupy(module):
 
 def test_import_runtime_loads_nothing_heavy():
     """Pillow, the compiled module, ONNX Runtime and pyvips wait until they are used."""
-    heavy = "{'PIL', 'onnxruntime', 'runtime._native', 'asyncio', 'pyvips'}"
+    heavy = "{'PIL', 'onnxruntime', 'runtime._native', 'asyncio', 'pyvips', 'av'}"
     done = run_blocked(f"import runtime; print(sorted({heavy} & set(sys.modules)))")
     assert done.stdout == "[]\n", done.stderr
 
@@ -118,6 +119,25 @@ assert not {set(HEAVY)} & set(sys.modules)
 print("whole")
 """
     done = run_blocked(code)
+    assert done.stdout == "whole\n", done.stderr
+
+
+def test_frames_of_clips_without_torch_numpy_cupy_and_pyav_only_then():
+    done = run_blocked(
+        """
+import runtime.cli
+assert "av" not in sys.modules
+from runtime.video.pyav import load_pyav
+from runtime.video.colors import colors_of, frame_of, pixels_of
+frame = load_pyav().VideoFrame(66, 48, "yuv420p")
+colors = colors_of(frame, 192)
+pixels = pixels_of(frame, colors)
+assert (pixels.shape, pixels.dtype) == ((48, 66, 3), "uint8")
+assert frame_of(pixels, colors, "yuv420p").format.name == "yuv420p"
+assert not {set(HEAVY)} & set(sys.modules)
+print("whole")
+""".replace("{set(HEAVY)}", str(set(HEAVY)))
+    )
     assert done.stdout == "whole\n", done.stderr
 
 

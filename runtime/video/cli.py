@@ -1,0 +1,119 @@
+"""`python -m runtime CLIP -o CLIP`. In: arguments. Out: a video file, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.backends import ENGINES
+from engines.cli import Parser
+from engines.errors import SettingsError
+from runtime.color_fix import COLOR_FIXES
+from runtime.default_bundle import BUNDLE_VARIABLE, default_bundle
+from runtime.fallback import AUTO
+from runtime.upscaler import Upscaler
+from runtime.video.codecs import CONTAINERS, VIDEO_CODECS, VIDEO_SUFFIXES, is_video
+from runtime.video.restore import restore_video
+
+
+def names_a_clip(arguments: Sequence[str]) -> bool:
+    """Whether a command line is about video."""
+    return any(not argument.startswith("-") and is_video(Path(argument)) for argument in arguments)
+
+
+def parser(prog: str = "python -m runtime") -> Parser:
+    """The command line's options: those of pictures that clips have, `--codec` and `--batch`."""
+    p = Parser(prog=prog, description="Restores and enlarges a clip with a DoSSR bundle.")
+    p.add_argument("input", type=Path, metavar="CLIP", help=f"video file ({', '.join(VIDEO_SUFFIXES)})")
+    p.add_argument("-o", "--output", type=Path, required=True, help=f"video file ({', '.join(CONTAINERS)})")
+    p.add_argument("--codec", choices=list(VIDEO_CODECS), help="encoder (default: libx264, of .webm libvpx-vp9)")
+    p.add_argument("--quality", type=int, help="1 to 100, of the encoder (default: CRF 18 of libx264, which is 66)")
+    p.add_argument("--batch", type=int, default=1, help="frames that are restored together (default: %(default)s)")
+    p.add_argument(
+        "--bundle", type=Path, help=f"folder of the exported model (default: ${BUNDLE_VARIABLE}, else the demo)"
+    )
+    p.add_argument("--scale", type=float, default=4, help="of the result (default: %(default)s)")
+    p.add_argument("--steps", type=int, help="network calls a frame (default: the bundle's, 5)")
+    p.add_argument("--order", type=int, help="of the solver, 1 to 3 (default: the bundle's, 3)")
+    p.add_argument("--seed", type=int, default=42, help="of the noise, the same for all frames (default: %(default)s)")
+    p.add_argument("--color-fix", choices=list(COLOR_FIXES), default="wavelet", help="(default: %(default)s)")
+    p.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the graphs (default: %(default)s)")
+    p.add_argument("--device", default="auto", help="as for pictures (default: %(default)s)")
+    p.add_argument("--threads", type=int, help="CPU threads of an engine call (default: every core allowed)")
+    p.add_argument("--max-memory", metavar="SIZE", help="what to hold at most, like 9GiB")
+    p.add_argument("--fallback", default=AUTO, metavar="auto|none|DIR", help="as for pictures (default: %(default)s)")
+    p.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return p
+
+
+def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
+    """Restores a clip."""
+    args = parser(prog).parse_args(arguments)
+    if args.quiet:
+        logging.getLogger("dossr").setLevel(logging.ERROR)
+    if not is_video(args.input):
+        raise SettingsError(f"{args.input} is no clip, and {args.output} is one; write an image file")
+    bundle = args.bundle or default_bundle()
+    with (
+        Upscaler(
+            bundle,
+            engine=args.engine,
+            device=args.device,
+            threads=args.threads,
+            max_memory=args.max_memory,
+            fallback=args.fallback,
+        ) as upscaler,
+        _Progress(args) as progress,
+    ):
+        report = restore_video(
+            args.input,
+            args.output,
+            upscaler,
+            batch=args.batch,
+            scale=args.scale,
+            steps=args.steps,
+            order=args.order,
+            seed=args.seed,
+            color_fix=args.color_fix,
+            codec=args.codec,
+            quality=args.quality,
+            overwrite=args.overwrite,
+            on_frame=progress,
+        )
+    if args.json:
+        paths = {"input": str(args.input), "output": str(args.output), "bundle": str(bundle)}
+        print(json.dumps(paths | dataclasses.asdict(report)), flush=True)
+    elif not args.quiet:
+        print(
+            f"{args.input.name} -> {args.output}, {report.frames} frames of {report.width}x{report.height}, "
+            f"{report.codec}, {report.seconds:.2f} s, seed {args.seed}",
+            file=sys.stderr,
+        )
+    return 0
+
+
+class _Progress:
+    """A line that is written over on a terminal, and goes at the end; nothing in a pipe."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._name = args.input.name
+        self._live = not (args.quiet or args.json) and sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._live:
+            count = f"{done}/{total}" if total else str(done)
+            print(f"\r\x1b[K{self._name}: frame {count}", end="", file=sys.stderr, flush=True)
