@@ -6,12 +6,14 @@ import logging
 
 from engines.errors import DossrError
 from engines.memory import peak_memory
+from runtime import tiled
 from runtime.clock import Clock
 from runtime.fallback import Made, OpenWay
 from runtime.images import Picture, finish_picture, result_size
 from runtime.kernels import Tensor, named_errors
 from runtime.pipeline import Job, Pending, submit
 from runtime.result import Result
+from runtime.tiled import Landed
 
 _log = logging.getLogger("dossr")
 
@@ -22,7 +24,7 @@ class Batch:
     def __init__(self, pictures: tuple[Picture, ...], job: Job, clock: Clock) -> None:
         self.pictures, self.job = pictures, job
         self._clock = clock
-        self._submitted: Pending | DossrError | None = None
+        self._submitted: Pending | Landed | DossrError | None = None
         self._replayed = False
         for picture in pictures:
             for notice in picture.notices:
@@ -76,9 +78,13 @@ class Batch:
             for done, picture in zip(finished, self.pictures, strict=True)
         ]
 
-    def _put(self, way: OpenWay) -> Pending:
-        first = self.pictures[0]
+    def _put(self, way: OpenWay) -> Pending | Landed:
+        first, tiling = self.pictures[0], self.job.tiling
         with named_errors():
+            if (grid := way.grid(first.width, first.height, tiling)) is not None:
+                with self._clock.span("bind"):
+                    tiles = way.tile_workspace(way.tile_size(grid, tiling), grid)
+                return tiled.submit(tiles, grid, self.pictures, self.job, self._clock)
             with self._clock.span("bind"):
                 ws = way.workspace(first.width, first.height, len(self.pictures))
             return submit(ws, self.pictures, self.job, self._clock)

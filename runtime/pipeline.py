@@ -7,7 +7,7 @@ pixels -> planar float, padded -> preprocess -> encode -> start -> [denoise -> s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,9 @@ from runtime.images import Picture, check_depth
 from runtime.kernels import Tensor
 from runtime.noise import noise_source
 from runtime.recording import Recording
+from runtime.rows import RowSink
 from runtime.sampler import sample, start_latent
+from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.workspace import Workspace
 from solvers import Plan
@@ -47,6 +49,9 @@ class Job:
     color_fix: str = "wavelet"
     bit_depth: int | None = None
     """Of the results; None: each picture's own."""
+    tiling: Tiling = field(default_factory=Tiling)
+    sink: RowSink | None = None
+    """Where the rows of the one picture go instead of into memory."""
     trace: Trace | None = None
     on_progress: OnProgress = no_progress
 
@@ -90,6 +95,12 @@ class Pending:
             self._landing.abandon()
 
 
+def result_pixels(picture: Picture, job: Job) -> tuple[tuple[int, int, int], str]:
+    """Shape and dtype of the picture at four times its size."""
+    shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
+    return shape, f"uint{job.bit_depth or picture.bit_depth}"
+
+
 def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -> Pending:
     """Puts a batch, as many pictures as the workspace takes, on its device; where that works at once, it is done then.
 
@@ -98,7 +109,7 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         GuardError: where the device works at once, a stage gave NaN, infinity or values out of range.
         SettingsError: the caller's noise does not fit.
     """
-    pixels = tuple(_pixels(picture, job.bit_depth) for picture in pictures)
+    pixels = tuple(Tensor(*result_pixels(picture, job)) for picture in pictures)
     walk = partial(_walk, ws, pictures, pixels)
     if ws.recordings is not None:
         recording = ws.recordings.submit(pictures, pixels, job, clock, walk)
@@ -159,8 +170,3 @@ def _walk(
         record("colorfixed", fixed)
     with clock.time("finish"), clock.span("convert"):
         kernels.download(fixed, pixels)
-
-
-def _pixels(picture: Picture, bit_depth: int | None) -> Tensor:
-    shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
-    return Tensor(shape, f"uint{bit_depth or picture.bit_depth}")

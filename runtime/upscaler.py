@@ -25,6 +25,7 @@ from runtime.pipeline import Job, OnProgress, no_progress
 from runtime.plans import bundle_plan, check_baked
 from runtime.result import Result
 from runtime.stream import PictureStream
+from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.workspace import largest_batch, latent_size_needed
 
@@ -126,6 +127,9 @@ class Upscaler:
         bit_depth: int | None = None,
         plan: solvers.Plan | None = None,
         force_plan: bool = False,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
         trace: Trace | None = None,
         on_progress: OnProgress | None = None,
     ) -> Result:
@@ -143,6 +147,7 @@ class Upscaler:
             bit_depth: of the result, 8 or 16; None: the input's.
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
+            tile, tile_overlap, tile_batch: how large pictures are cut; see `runtime.tiles.Tiling`.
             trace: collects every intermediate.
             on_progress: called after each stage and step (on a GPU: when they have been put there), in the caller's
                 thread; it may not call this Upscaler. Begins anew where the picture is made again.
@@ -166,6 +171,7 @@ class Upscaler:
                 noise=noise,
                 color_fix=color_fix,
                 bit_depth=bit_depth,
+                tiling=Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch),
                 trace=trace,
                 on_progress=on_progress or no_progress,
             )
