@@ -49,7 +49,7 @@ class Tiling:
     def __post_init__(self) -> None:
         if self.tile not in (AUTO, None) and not _multiple(self.tile, SMALLEST):
             raise SettingsError(
-                f'tile must be "{AUTO}", None (never) or a multiple of 8 in {SMALLEST}..{LARGEST} (pixels of the latent, 1/8 '
+                f'tile must be "{AUTO}", None (never) or a multiple of 8 in {SMALLEST}..{LARGEST} (latent pixels, 1/8 '
                 f"of the result's), not {self.tile!r}"
             )
         if self.overlap is not None and not _multiple(self.overlap, LATENT_MULTIPLE):

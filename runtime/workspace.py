@@ -60,8 +60,8 @@ def working_size(profiles: Sequence[Profile], width: int, height: int, batch: in
         largest = [f"{low * W}x{low * H}" for B, H, W in (profile.max for profile in profiles) if batch <= B]
         raise ImageTooLargeError(
             f"the picture is {width}x{height}, this bundle takes at most {' or '.join(dict.fromkeys(largest))}; crop "
-            "it, let it be cut into tiles (of engines from 32x32 on), export with a larger --static shape or without one, "
-            "or build TensorRT engines of a larger --profile"
+            "it, let it be cut into tiles (of engines from 32x32 on), export with a larger --static shape or without "
+            "one, or build TensorRT engines of a larger --profile"
         )
     return profiles[chosen].padded(needed)
 
