@@ -87,6 +87,18 @@ class OutputNotWritableError(OutputError):
     """The folder is missing, is not writable, or the format is unknown."""
 
 
+class StoppedError(DossrError):
+    """The caller stopped the work; no picture was made."""
+
+
+class CancelledError(StoppedError):
+    """`runtime.Control.cancel` was called."""
+
+
+class TimeLimitError(StoppedError):
+    """A picture took longer than its timeout."""
+
+
 class GuardError(DossrError):
     """A stage's values cannot be right, and no safer engine was left or allowed; no picture was written."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import (
     BundleError,
+    CancelledError,
     DossrError,
     EngineError,
     EngineUnavailableError,
@@ -23,16 +24,20 @@ from engines.errors import (
     OutOfRangeError,
     OutputError,
     SettingsError,
+    TimeLimitError,
 )
 
 if TYPE_CHECKING:
     from runtime._native import Tensor as Image8
     from runtime.api import close, upscale
+    from runtime.control import Control, Progress
     from runtime.result import Result
     from runtime.upscaler import Upscaler
 
 __all__ = [
     "BundleError",
+    "CancelledError",
+    "Control",
     "DossrError",
     "EngineError",
     "EngineUnavailableError",
@@ -42,8 +47,10 @@ __all__ = [
     "NonFiniteError",
     "OutOfRangeError",
     "OutputError",
+    "Progress",
     "Result",
     "SettingsError",
+    "TimeLimitError",
     "Upscaler",
     "close",
     "upscale",
@@ -53,7 +60,9 @@ __all__ = [
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 _LAZY = {
+    "Control": ("runtime.control", "Control"),
     "Image8": ("runtime.kernels", "Tensor"),
+    "Progress": ("runtime.control", "Progress"),
     "Result": ("runtime.result", "Result"),
     "Upscaler": ("runtime.upscaler", "Upscaler"),
     "close": ("runtime.api", "close"),

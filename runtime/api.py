@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.control import Control, OnProgress
 from runtime.default_bundle import default_bundle
 from runtime.upscaler import Upscaler
 
@@ -28,6 +29,9 @@ def upscale(
     color_fix: str = "wavelet",
     engine: str = "auto",
     device: str = "auto",
+    on_progress: OnProgress | None = None,
+    timeout: float | None = None,
+    control: Control | None = None,
 ) -> Any:
     """Restores and enlarges one picture.
 
@@ -38,7 +42,7 @@ def upscale(
             [h, w, 3 or 4].
         bundle: folder of an exported model; None: the one that the environment variable DOSSR_BUNDLE names, else the
             demo model that ships.
-        scale, steps, order, seed, noise, color_fix: see `Upscaler.__call__`.
+        scale, steps, order, seed, noise, color_fix, on_progress, timeout, control: see `Upscaler.__call__`.
         engine, device: see `Upscaler`.
 
     Returns:
@@ -50,7 +54,18 @@ def upscale(
     """
     folder = default_bundle() if bundle is None else Path(bundle)
     upscaler = _cached((str(folder.resolve()), engine, device))
-    return upscaler(image, scale=scale, steps=steps, order=order, seed=seed, noise=noise, color_fix=color_fix).image
+    return upscaler(
+        image,
+        scale=scale,
+        steps=steps,
+        order=order,
+        seed=seed,
+        noise=noise,
+        color_fix=color_fix,
+        on_progress=on_progress,
+        timeout=timeout,
+        control=control,
+    ).image
 
 
 def _cached(key: _Key) -> Upscaler:

@@ -30,6 +30,11 @@ class Batch:
             for notice in picture.notices:
                 _log.warning("%s", notice)
 
+    @property
+    def area(self) -> int:
+        """Pixels of all its pictures."""
+        return sum(picture.width * picture.height for picture in self.pictures)
+
     def submit(self, way: OpenWay) -> None:
         """Puts the pictures on that way's device; what goes wrong is raised by `pixels`."""
         try:
@@ -42,6 +47,7 @@ class Batch:
 
         Raises:
             GuardError: a stage gave NaN, infinity or values out of range.
+            StoppedError: of the job's control.
             DossrError: what else went wrong.
         """
         submitted, self._submitted = self._submitted or self._put(way), None
@@ -49,7 +55,7 @@ class Batch:
             raise submitted
         self._replayed = submitted.replayed
         with named_errors():
-            return submitted.finish()
+            return submitted.finish(self.job.control)
 
     def results(self, made: Made[tuple[Tensor, ...]], scale: float) -> list[Result]:
         """The pictures at their final size, in the inputs' kinds."""

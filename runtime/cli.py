@@ -16,6 +16,7 @@ from engines.cli import Parser
 from engines.errors import OutputExistsError, SettingsError
 from engines.files import check_writable
 from runtime.color_fix import COLOR_FIXES
+from runtime.control import Progress
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
 from runtime.fallback import AUTO
 from runtime.images import FORMATS, check_output, check_scale, load_picture, result_depth, result_size
@@ -237,8 +238,10 @@ class _Progress:
         if self._live:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, progress: Progress) -> None:
         if self._live:
-            count = f" {done}/{total}" if stage == "denoise" else ""
+            stage, count = progress.stage, ""
+            if stage == "denoise":
+                count = f" {progress.step}/{progress.steps}"
             elapsed = time.perf_counter() - self._start
             print(f"\r\x1b[K{self._name}: {stage}{count}, {elapsed:.1f} s", end="", file=sys.stderr, flush=True)

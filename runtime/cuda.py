@@ -8,7 +8,7 @@ import contextlib
 import struct
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = 12
 """Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two unused."""
+_SLICE = 1e-4
+"""Seconds between two looks at an event."""
 _SAMPLES = {"B": "uint8", "H": "uint16"}
 
 
@@ -65,6 +67,8 @@ class Cuda:
         self.last: CudaEvent | None = None
         """The end of the batch that was put there last."""
         self._kept: list[Tensor] = []
+        self._left: list[tuple[CudaEvent, list[Tensor]]] = []
+        """Buffers of batches that were stopped, and the end of what still works on them."""
         self._instant = self._agreed()
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
@@ -110,9 +114,11 @@ class Cuda:
         """See `runtime.device.Device.synchronize`."""
         for stream in (self.uploads, self.work, self.downloads):
             stream.synchronize()
+        self._take_back()
 
     def take(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
         """A buffer at "pinned" or on the device; a kept one where one fits, with whatever it holds."""
+        self._take_back()
         for i, kept in enumerate(self._kept):
             if (kept.shape, kept.dtype, "pinned" if kept.pinned else kept.device) == (shape, dtype, place):
                 return self._kept.pop(i)
@@ -123,6 +129,23 @@ class Cuda:
         """Buffers of a batch that is done: as many as two batches need are kept."""
         with DEVICE_SETUP:
             self._kept = [*self._kept, *buffers][-2 * len(buffers) :]
+
+    def wait_for(self, event: CudaEvent, check: Callable[[], None]) -> None:
+        """Waits in slices, so that Ctrl-C and what `check` raises end it."""
+        while not event.done:
+            check()
+            time.sleep(_SLICE)
+        event.synchronize()
+
+    def leave(self, buffers: list[Tensor]) -> None:
+        """Buffers of a batch that was stopped: given back when what is on the streams now is done."""
+        self.downloads.wait(self.uploads.record())
+        self.downloads.wait(self.work.record())
+        self._left.append((self.downloads.record(), buffers))
+
+    def _take_back(self) -> None:
+        while self._left and self._left[0][0].done:
+            self.give_back(self._left.pop(0)[1])
 
     def _agreed(self) -> tuple[CudaEvent, int]:
         """One instant, as an event of the stream and on the host's clock."""
@@ -291,13 +314,17 @@ class CudaKernels:
         if self._recorded_in is None:
             self._done = self._device.last = self._down.record()
 
-    def finish(self) -> None:
+    def finish(self, check: Callable[[], None]) -> None:
         """See `runtime.device.Kernels.finish`."""
         if self._done is None:
             return
         done, self._done = self._done, None
         try:
-            done.synchronize()
+            self._device.wait_for(done, check)
+        except BaseException:
+            self.abandon(wait=False)
+            raise
+        try:
             self.collect()
         finally:
             self._device.give_back(self.buffers)
@@ -336,13 +363,16 @@ class CudaKernels:
         """Other host tensors for the results of a recording's next launch."""
         self._pixels = [(wanted, here) for wanted, (_, here) in zip(pixels, self._pixels, strict=True)]
 
-    def abandon(self) -> None:
+    def abandon(self, *, wait: bool = True) -> None:
         """See `runtime.device.Kernels.abandon`."""
         if self._recorded_in is not None:
             return  # a capture has put nothing there
-        with contextlib.suppress(kernels.CudaError):  # what failed is raised already
-            self._device.synchronize()
         self._done = None
+        with contextlib.suppress(kernels.CudaError):  # what failed is raised already
+            if not wait:
+                self._device.leave(self.buffers)
+                return
+            self._device.synchronize()
         self._device.give_back(self.buffers)
 
     def __del__(self) -> None:

@@ -6,7 +6,7 @@ is behind `Kernels`. A new one is a file with classes of these forms, and one li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,15 +102,17 @@ class Kernels(Protocol):
     def needs(self) -> Needs:
         """Every buffer that the batch has taken so far, in order."""
 
-    def finish(self) -> None:
-        """Waits until all of it is done.
+    def finish(self, check: Callable[[], None]) -> None:
+        """Waits until all of it is done, and calls `check` meanwhile; what that raises ends it as `abandon` does.
 
         Raises:
             GuardError: a stage gave NaN, infinity or values out of range.
         """
 
-    def abandon(self) -> None:
-        """Instead of `download` and `finish`, where something failed, or where `rows` gave all there is."""
+    def abandon(self, *, wait: bool = True) -> None:
+        """Instead of `download` and `finish`, where something failed or was stopped, or `rows` gave all there is; waits
+        for what is under way, or leaves it.
+        """
 
 
 class Device(Protocol):

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 from engines.backends import backend_named
 from engines.base import DEVICE_SETUP, Backend, EngineSettings
 from engines.bundle import Bundle, Manifest, open_bundle
-from engines.errors import DossrError, GuardError, MemoryBudgetError, SettingsError
+from engines.errors import DossrError, GuardError, MemoryBudgetError, SettingsError, StoppedError
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import format_size
 from engines.profiles import Size, choose_profile
@@ -246,6 +246,7 @@ class Ways:
 
         Raises:
             GuardError: no other way is allowed, or none could take over; of the asked way's kind.
+            StoppedError: the caller stopped `attempt`.
             DossrError: what else `attempt` raises on the asked way.
         """
         self._pictures += 1
@@ -265,7 +266,7 @@ class Ways:
                 errors.append(error)
                 hits.append(f"{error.finding}, on {way.description}")
             except DossrError as error:
-                if not hits:
+                if not hits or isinstance(error, StoppedError):
                     raise
                 _log.warning("%s cannot take over: %s", way.description, error)
             finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from runtime.clock import Clock
 from runtime.color_fix import COLOR_FIXES
@@ -117,10 +117,10 @@ class HostKernels:
         """See `runtime.device.Kernels.needs`."""
         return ()
 
-    def finish(self) -> None:
+    def finish(self, _check: Callable[[], None]) -> None:
         """See `runtime.device.Kernels.finish`: all is done and checked."""
 
-    def abandon(self) -> None:
+    def abandon(self, *, wait: bool = True) -> None:
         """See `runtime.device.Kernels.abandon`."""
 
 

@@ -6,15 +6,16 @@ pixels -> planar float, padded -> preprocess -> encode -> start -> [denoise -> s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from engines.errors import SettingsError
+from engines.errors import SettingsError, StoppedError
 from engines.graphs import UPSCALE
 from runtime.clock import Clock
 from runtime.color_fix import color_fix_named
+from runtime.control import Control
 from runtime.device import Kernels
 from runtime.images import Picture, check_depth
 from runtime.kernels import Tensor
@@ -26,13 +27,6 @@ from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.workspace import Workspace
 from solvers import Plan
-
-OnProgress = Callable[[str, int, int], None]
-"""Called as (stage, steps done, steps in all)."""
-
-
-def no_progress(_stage: str, _done: int, _total: int) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +47,7 @@ class Job:
     sink: RowSink | None = None
     """Where the rows of the one picture go instead of into memory."""
     trace: Trace | None = None
-    on_progress: OnProgress = no_progress
+    control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
         color_fix_named(self.color_fix)
@@ -80,14 +74,20 @@ class Pending:
         self.replayed = isinstance(landing, Recording)
         """Whether it was put there by one launch."""
 
-    def finish(self) -> tuple[Tensor, ...]:
+    def finish(self, control: Control) -> tuple[Tensor, ...]:
         """Waits for the pictures: uint8 or uint16 [4h, 4w, 1 or 3] each.
 
         Raises:
             GuardError: a stage gave NaN, infinity or values out of range.
+            StoppedError: of `control`, meanwhile.
         """
         self._finished = True
-        self._landing.finish()
+        try:
+            control.report("finish")
+        except BaseException:
+            self._landing.abandon(wait=False)
+            raise
+        self._landing.finish(control.check)
         return self._pixels
 
     def __del__(self) -> None:
@@ -108,7 +108,9 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         EngineError: an engine failed.
         GuardError: where the device works at once, a stage gave NaN, infinity or values out of range.
         SettingsError: the caller's noise does not fit.
+        StoppedError: of the job's control.
     """
+    job.control.check()
     pixels = tuple(Tensor(*result_pixels(picture, job)) for picture in pictures)
     walk = partial(_walk, ws, pictures, pixels)
     if ws.recordings is not None:
@@ -122,8 +124,8 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         if ws.recordings is not None:
             ws.recordings.ran_plainly(pictures, job, kernels.needs)
         return Pending(kernels, pixels)
-    except BaseException:
-        kernels.abandon()
+    except BaseException as error:
+        kernels.abandon(wait=isinstance(error, Exception) and not isinstance(error, StoppedError))
         raise
     finally:
         clock.follow_host()
@@ -137,33 +139,46 @@ def _walk(
     job: Job,
     clock: Clock,
 ) -> None:
-    total, trace, report = len(job.plan.steps), job.trace, job.on_progress
+    trace = job.trace
+    report = partial(job.control.report, steps=len(job.plan.steps))
 
     def record(name: str, tensor: Tensor) -> None:
         if trace is not None:
             trace.record(name, kernels.read(tensor))
 
+    report("preprocess")
     with clock.time("preprocess"):
         with clock.span("convert"):
             kernels.upload([picture.pixels for picture in pictures], ws.low_res)
         with clock.span("preprocess"):
             ws.run("preprocess")
-    report("encode", 0, total)
+    report("encode")
     with clock.time("encode"):
         with clock.span("encode"):
             ws.run("encode")
+        job.control.check()
         with clock.span("condition"):
             ws.run("condition")
     for name in ("preprocessed", "latent_mean", "latent_std", "condition"):
         record(name, getattr(ws, name))
-    report("denoise", 0, total)
+    report("denoise")
     with clock.time("denoise"):
         start_latent(kernels, ws.state, ws.latent_mean, ws.latent_std, record, clock)
-        sample(job.plan, kernels, ws.state, ws.denoise, record, lambda done: report("denoise", done, total), clock)
-    report("decode", total, total)
+        sample(
+            job.plan,
+            kernels,
+            ws.state,
+            ws.denoise,
+            record,
+            lambda done: report("denoise", step=done),
+            clock,
+            job.control.check,
+        )
+    report("decode", step=len(job.plan.steps))
     with clock.time("decode"), clock.span("decode"):
         ws.run("decode")
     record("decoded", ws.decoded)
+    report("color_fix", step=len(job.plan.steps))
     with clock.time("color_fix"), clock.span("color_fix"):
         fixed = kernels.color_fix(job.color_fix, ws.decoded, ws.preprocessed)
     if job.color_fix != "none":

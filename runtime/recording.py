@@ -20,6 +20,7 @@ from engines.errors import DossrError
 from engines.memory import format_size
 from runtime import kernels
 from runtime.clock import Clock
+from runtime.control import Control, Progress
 from runtime.device import Kernels, Needs
 from runtime.engine_pool import PooledCall
 from runtime.images import Picture
@@ -70,6 +71,7 @@ class Recordings:
 
         Raises:
             EngineError: CUDA failed.
+            StoppedError: of the job's control.
         """
         kind = _kind(pictures, job)
         bound = tuple(call.bound for call in self._calls)
@@ -115,8 +117,8 @@ class Recordings:
         """Captures a batch, without running it; None, and a word, where that fails."""
         device = self._device
         buffers = [device.take(*need) for need in self._seen[kind]]
-        told: list[tuple[str, int, int]] = []
-        noted = dataclasses.replace(job, on_progress=lambda *args: told.append(args))
+        told: list[Progress] = []
+        noted = dataclasses.replace(job, control=Control(on_progress=told.append))
         tape = Clock()
         with DEVICE_SETUP:
             device.work.begin_capture()
@@ -145,7 +147,7 @@ class Recording:
         graph: the work.
         written: the kernels that were captured, with their buffers.
         tape: what instants were marked on the way.
-        told: the calls of `Job.on_progress` on the way.
+        told: what was told to `Job.control` on the way.
         state: the engines' calls that were captured, and their versions; alive as long as the graph is.
     """
 
@@ -155,7 +157,7 @@ class Recording:
         graph: CudaGraph,
         written: CudaKernels,
         tape: Clock,
-        told: Sequence[tuple[str, int, int]],
+        told: Sequence[Progress],
         state: tuple[tuple[Call, int], ...],
     ) -> None:
         self._device, self._graph, self._written, self._tape, self._told = device, graph, written, tape, told
@@ -180,35 +182,40 @@ class Recording:
 
         Raises:
             EngineError: CUDA failed.
+            StoppedError: of the job's control; then nobody asks for the batch.
         """
-        if self._done is not None:
-            self._done.synchronize()  # a batch that nobody asked for may still be read from pinned memory
+        if self._done is not None:  # a batch that nobody asked for may still be read from pinned memory
+            self._device.wait_for(self._done, job.control.check)
         self._written.rewrite([picture.pixels for picture in pictures], job.plan, noise_source(job.noise, job.seed))
         self._written.expect(pixels)
         if self._device.last is None or self._device.last.done:
             self._device.agree()
         self._graph.launch(self._device.work)
         self._done = self._device.last = self._device.work.record()
+        for told in self._told:
+            job.control.report(told.stage, step=told.step, steps=told.steps, tile=told.tile, tiles=told.tiles)
         self._clock = clock
-        for arguments in self._told:
-            job.on_progress(*arguments)
         return self
 
-    def finish(self) -> None:
+    def finish(self, check: Callable[[], None]) -> None:
         """See `runtime.device.Kernels.finish`."""
         if self._done is None or self._clock is None:
             return
         clock, self._clock = self._clock, None
-        self._done.synchronize()
+        self._device.wait_for(self._done, check)
         clock.add(self._tape)  # now: the next launch marks other times
         self._written.collect()
 
-    def abandon(self) -> None:
-        """Instead of `finish`, for a batch that nobody asks for."""
+    def abandon(self, *, wait: bool = False) -> None:
+        """Instead of `finish`, for a batch that nobody asks for: the next launch, or `free`, waits for it."""
+        if wait and self._done is not None:
+            self._done.synchronize()
         self._clock = None
 
     def free(self) -> None:
-        """Gives its buffers back."""
+        """Gives its buffers back, when the last launch is done."""
+        if self._done is not None:
+            self._done.synchronize()
         self._device.give_back(self._written.buffers)
 
 

@@ -39,6 +39,7 @@ def sample(
     record: Record,
     on_step: Callable[[int], None],
     clock: Clock,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Walks the plan from the start latent to timestep 0. Allocates nothing.
 
@@ -50,6 +51,7 @@ def sample(
         record: is shown eps, pred_x0 and latents of each step.
         on_step: called with the number of steps done.
         clock: gets spans denoise, noise and solver of each step.
+        check: called before each engine call; what it raises ends the walk.
 
     Raises:
         GuardError: where the device works at once: a step gave NaN, infinity or values out of range.
@@ -61,6 +63,7 @@ def sample(
         kernels.set_timestep(state, i)
         instant = clock.now()
         for call in denoise:
+            check()
             call()
         instant = clock.done("denoise", instant, i + 1)
         kernels.draw(state.noise)

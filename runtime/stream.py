@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from engines.errors import DossrError
+from engines.errors import CancelledError, DossrError
+from runtime.control import Control
 from runtime.images import Picture, load_picture
 from runtime.result import Result
 
@@ -29,8 +30,9 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         batch: pictures of one size that are restored together, at most.
         most: how many of a picture's size the engines take together.
         size: which pictures have one size.
-        submit: puts pictures of one size on the device.
+        submit: puts pictures of one size on the device; given the first one's number, too.
         finish: waits for them.
+        control: may cancel the stream.
     """
 
     def __init__(
@@ -39,29 +41,52 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         batch: int,
         most: Callable[[Picture], int],
         size: Callable[[Picture], Hashable],
-        submit: Callable[[tuple[Picture, ...]], _Batch],
+        submit: Callable[[tuple[Picture, ...], int], _Batch],
         finish: Callable[[_Batch], list[Result | DossrError]],
+        control: Control,
     ) -> None:
         self._images, self._batch = iter(images), batch
         self._most, self._size, self._submit, self._finish = most, size, submit, finish
+        self._control, self._over = control, False
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="dossr-load")
         self._loading: deque[Future[Picture | DossrError]] = deque()
+        self._number = 0
+        """Of the first picture that is loading."""
         self._flying: deque[_Batch | DossrError] = deque()
         self._landed: deque[Result | DossrError] = deque()
 
     def __next__(self) -> Result:
         if not self._landed:
-            while len(self._flying) < IN_FLIGHT and (group := self._group()) is not None:
-                self._flying.append(group)
-            if not self._flying:
-                self._loader.shutdown(wait=False)
-                raise StopIteration
-            first = self._flying.popleft()
-            self._landed.extend([first] if isinstance(first, DossrError) else self._finish(first))
+            self._land()
         landed = self._landed.popleft()
+        if isinstance(landed, CancelledError):
+            self._end()
         if isinstance(landed, DossrError):
             raise landed
         return landed
+
+    def _land(self) -> None:
+        """Waits for the batch that comes first."""
+        if self._control.cancelled and not self._over:
+            self._end()
+            self._control.check()
+        while not self._over and len(self._flying) < IN_FLIGHT and (group := self._group()) is not None:
+            self._flying.append(group)
+        if not self._flying:
+            self._loader.shutdown(wait=False)
+            raise StopIteration
+        first = self._flying.popleft()
+        self._landed.extend([first] if isinstance(first, DossrError) else self._finish(first))
+
+    def _end(self) -> None:
+        """Lets go of every picture that is left, of a stream that was cancelled."""
+        self._over = True
+        for batch in self._flying:
+            if not isinstance(batch, DossrError):
+                self._finish(batch)  # ends at once
+        for pictures in (self._flying, self._loading, self._landed):
+            pictures.clear()
+        self._loader.shutdown(wait=False, cancel_futures=True)
 
     def _group(self) -> _Batch | DossrError | None:
         """The next pictures that go together, on the device; the error of one that cannot be read; None at the end."""
@@ -70,15 +95,19 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         while len(pictures) < room and (loaded := self._next_loaded()) is not None:
             if isinstance(loaded, DossrError):
                 if not pictures:
-                    self._loading.popleft()
+                    self._loaded_is_taken()
                     return loaded
                 break
             if pictures and self._size(loaded) != self._size(pictures[0]):
                 break
             pictures.append(loaded)
             room = min(room, self._most(loaded))
-            self._loading.popleft()
-        return self._submit(tuple(pictures)) if pictures else None
+            self._loaded_is_taken()
+        return self._submit(tuple(pictures), self._number - len(pictures)) if pictures else None
+
+    def _loaded_is_taken(self) -> None:
+        self._loading.popleft()
+        self._number += 1
 
     def _next_loaded(self) -> Picture | DossrError | None:
         """The first picture that is not on the device; None at the end."""

@@ -18,6 +18,7 @@ from math import sqrt
 
 from engines.graphs import LATENT_CHANNELS, UPSCALE, VAE_FACTOR
 from runtime.clock import Clock
+from runtime.control import Control
 from runtime.device import Device, Kernels, SamplerState
 from runtime.images import Picture
 from runtime.kernels import Tensor, tile_moments
@@ -52,8 +53,9 @@ class Landed:
     def __init__(self, pixels: tuple[Tensor, ...]) -> None:
         self._pixels = pixels
 
-    def finish(self) -> tuple[Tensor, ...]:
+    def finish(self, control: Control) -> tuple[Tensor, ...]:
         """See `runtime.pipeline.Pending.finish`; none where their rows went to a sink."""
+        control.report("finish")
         return self._pixels
 
 
@@ -71,11 +73,13 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
         EngineError: an engine failed.
         GuardError: a stage gave NaN, infinity or values out of range.
         SettingsError: the caller's noise does not fit.
+        StoppedError: of the job's control.
     """
     if job.trace is not None:
         _log.warning("the picture is made in tiles, so the trace has no preprocessed, decoded and colorfixed")
     made = []
     for picture in pictures:
+        job.control.check()
         kernels = ws.device.kernels(job.plan, noise_source(job.noise, job.seed))
         try:
             ws.device.time(clock)
@@ -87,7 +91,7 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
             made += [] if job.sink else [kept.pixels]
         finally:
             clock.follow_host()
-            kernels.abandon()
+            kernels.abandon()  # and waits: the canvases are freed next
     return Landed(tuple(made))
 
 
@@ -111,23 +115,23 @@ class _Restoration:
             self._pixel_windows = _windows(ws.device, grid, VAE_FACTOR)
         with clock.span("convert"):
             self._pixels = kernels.hold(picture.pixels)
+        self._step = 0
+        """Steps that are done."""
         self._style = Tensor((3, 2), "float64")
         """Sums of what AdaIN takes over: see `kernels.tile_moments`."""
 
     def run(self, sink: RowSink) -> None:
         job, kernels, clock, canvases = self._job, self._kernels, self._clock, self._canvases
-        state, total = canvases.state, len(job.plan.steps)
+        state = canvases.state
 
         def record(name: str, tensor: Tensor) -> None:
             if job.trace is not None:
                 job.trace.record(name, kernels.read(tensor))
 
-        job.on_progress("encode", 0, total)
         with clock.time("encode"):
             self._encode()
         for name in ("latent_mean", "latent_std", "condition"):
             record(name, getattr(canvases, name.removeprefix("latent_")))
-        job.on_progress("denoise", 0, total)
         with clock.time("denoise"):
             start_latent(kernels, state, canvases.mean, canvases.std, record, clock)
             sample(
@@ -136,20 +140,23 @@ class _Restoration:
                 state,
                 (self._denoise,),
                 record,
-                lambda done: job.on_progress("denoise", done, total),
+                self._begin_step,
                 clock,
             )
-        job.on_progress("decode", total, total)
         with clock.time("decode"):
             self._decode(sink)
+
+    def _begin_step(self, done: int) -> None:
+        self._step = done
 
     def _encode(self) -> None:
         ws, canvases = self._ws, self._canvases
         blended = [(ws.latent_mean, canvases.mean), (ws.latent_std, canvases.std)]
         if ws.condition is not ws.latent_mean:
             blended.append((ws.condition, canvases.condition))
-        for places in self._batches(self._grid.places):
+        for places in self._batches(self._grid.places, "encode"):
             self._preprocess(places)
+            self._job.control.check()
             with self._clock.span("encode"):
                 ws.run("encode")
             with self._clock.span("condition"):
@@ -163,10 +170,11 @@ class _Restoration:
         """What `denoise` is for a whole picture: reads the latent's canvas, writes the output's."""
         ws, canvases = self._ws, self._canvases
         self._kernels.zero(canvases.state.output)
-        for places in self._batches(self._grid.places):
+        for places in self._batches(self._grid.places, "denoise"):
             self._take(canvases.state.latent, ws.state.latent, places)
             self._take(canvases.condition, ws.condition, places)
             for call in ws.denoise:
+                self._job.control.check()
                 call()
             self._blend(ws.state.output, canvases.state.output, places)
 
@@ -179,7 +187,7 @@ class _Restoration:
         carry = _Carry(self._ws.device, grid)
         tops = [VAE_FACTOR * corner for corner in (*grid.y.corners, grid.y.corners[-1] + grid.y.tile)]
         for row, (top, below) in enumerate(pairwise(tops)):
-            for places in self._batches([place for place in grid.places if place[0] == row]):
+            for places in self._batches([place for place in grid.places if place[0] == row], "decode"):
                 self._take(self._canvases.state.latent, self._ws.state.latent, places)
                 with self._clock.span("decode"):
                     self._ws.run("decode")
@@ -203,6 +211,7 @@ class _Restoration:
             with self._clock.span("color_fix"):
                 self._kernels.match(ws.decoded, moves)
             return ws.decoded
+        job.control.check()
         self._preprocess(places)  # again, rather than keeping a picture of the result's size
         with self._clock.span("color_fix"):
             return self._kernels.color_fix(job.color_fix, ws.decoded, ws.preprocessed)
@@ -210,7 +219,7 @@ class _Restoration:
     def _moves(self) -> Tensor:
         """What AdaIN does to each plane: decodes every tile for its statistics alone."""
         content = Tensor((3, 2), "float64")
-        for places in self._batches(self._grid.places):
+        for places in self._batches(self._grid.places, "decode"):
             self._take(self._canvases.state.latent, self._ws.state.latent, places)
             with self._clock.span("decode"):
                 self._ws.run("decode")
@@ -247,8 +256,14 @@ class _Restoration:
             window_y, window_x = self._pixel_windows[0][y], self._pixel_windows[1][x]
             tile_moments(here, sums, self._kernels.read(window_y), self._kernels.read(window_x), item)
 
-    def _batches(self, places: _Places) -> Iterator[_Places]:
-        yield from batches(places, self._ws.low_res.shape[0])
+    def _batches(self, places: _Places, stage: str) -> Iterator[_Places]:
+        """The tiles that go together; tells the control before each."""
+        steps, tiles = len(self._job.plan.steps), self._grid.count
+        for together in batches(places, self._ws.low_res.shape[0]):
+            y, x = together[0]
+            done = y * len(self._grid.x.corners) + x
+            self._job.control.report(stage, step=self._step, steps=steps, tile=done, tiles=tiles)
+            yield together
 
 
 def _canvases(ws: Workspace, grid: Grid) -> _Canvases:

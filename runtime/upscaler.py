@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +20,12 @@ from engines.errors import DossrError, EngineError, SettingsError
 from engines.memory import parse_size
 from runtime.batch import Batch
 from runtime.clock import Clock
+from runtime.control import Control, OnProgress, chosen_control
 from runtime.default_bundle import default_bundle
 from runtime.fallback import AUTO, Ways
-from runtime.images import check_scale, load_picture
-from runtime.pipeline import Job, OnProgress, no_progress
+from runtime.images import Picture, check_scale, load_picture
+from runtime.pace import Pace, Work
+from runtime.pipeline import Job
 from runtime.plans import bundle_plan, check_baked
 from runtime.result import Result
 from runtime.stream import PictureStream
@@ -30,6 +34,8 @@ from runtime.trace import Trace
 from runtime.workspace import largest_batch, latent_size_needed
 
 MAX_THREADS = 1024
+_SLICE = 0.05
+"""Seconds after which a call that waits for its turn looks whether it is to stop."""
 _log = logging.getLogger("dossr")
 
 
@@ -95,6 +101,7 @@ class Upscaler:
         opened = open_bundle(bundle)
         backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
+        self._pace = Pace()
         self._manifest = opened.manifest
         self._closed = False
         self._ways = Ways(opened, backend, settings, budget, fallback, record=bool(cuda_graphs))
@@ -132,6 +139,8 @@ class Upscaler:
         tile_batch: int | None = None,
         trace: Trace | None = None,
         on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
     ) -> Result:
         """Restores and enlarges one picture of any size from 1x1.
 
@@ -149,8 +158,8 @@ class Upscaler:
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
             tile, tile_overlap, tile_batch: how large pictures are cut; see `runtime.tiles.Tiling`.
             trace: collects every intermediate.
-            on_progress: called after each stage and step (on a GPU: when they have been put there), in the caller's
-                thread; it may not call this Upscaler. Begins anew where the picture is made again.
+            on_progress, timeout: as of `Control`; begins anew where the picture is made again.
+            control: instead of these two, to cancel the call from another thread.
 
         Returns:
             The picture, timings, the seed, the peak memory, and notices, which are also logged as warnings ("dossr").
@@ -161,8 +170,10 @@ class Upscaler:
             MemoryBudgetError: at this size a graph takes more than `max_memory`.
             EngineError: the engine failed, or the Upscaler is closed.
             GuardError: NaN, infinity or values out of range, on every engine that was allowed.
+            CancelledError, TimeLimitError: by `control` or `timeout`. The Upscaler stays usable.
         """
         clock = Clock()
+        begun = chosen_control(control, on_progress, timeout).begin()
         check_scale(scale)
         with clock.span("plan"):
             job = Job(
@@ -173,10 +184,11 @@ class Upscaler:
                 bit_depth=bit_depth,
                 tiling=Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch),
                 trace=trace,
-                on_progress=on_progress or no_progress,
+                control=begun,
             )
         with clock.time("load"), clock.span("load"):
             picture = load_picture(image)
+        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
         return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
 
     def stream(
@@ -190,6 +202,9 @@ class Upscaler:
         seed: int = 42,
         color_fix: str = "wavelet",
         bit_depth: int | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
     ) -> Iterator[Result]:
         """Restores pictures one after the other, while the next ones are loaded and put on the device.
 
@@ -197,12 +212,13 @@ class Upscaler:
             images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
             batch: how many consecutive pictures of one size (padded) are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
-            scale, steps, order, seed, color_fix, bit_depth: see `__call__`.
+            scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
 
         Returns:
             An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
             next turn goes on with the one after it; what goes wrong with a batch is raised for each of its pictures.
-            Stages of `Result.timings` are those of the whole batch.
+            Stages of `Result.timings` are those of the whole batch. A cancelled stream raises CancelledError once,
+            after the results that are there, and ends.
 
         Raises:
             SettingsError: a setting is outside its range.
@@ -213,7 +229,15 @@ class Upscaler:
         if type(batch) is not int or not 1 <= batch <= most:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
         plan = self._plan(steps, order, None, False)
+        control = chosen_control(control, on_progress, timeout)
         job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
+        count = len(images) if isinstance(images, Sized) else None
+
+        def start(pictures: tuple[Picture, ...], number: int) -> Batch:
+            batch = Batch(pictures, job, Clock())
+            begun = control.begin(image=number, images=count, work=Work(self._pace, batch.area, len(plan.steps)))
+            batch.job = dataclasses.replace(job, control=begun)
+            return self._submitted(batch)
 
         def finish(submitted: Batch) -> list[Result | DossrError]:
             try:
@@ -226,22 +250,36 @@ class Upscaler:
             batch,
             lambda picture: largest_batch(profiles, picture.width, picture.height),
             lambda picture: latent_size_needed(picture.width, picture.height),
-            lambda pictures: self._submitted(Batch(pictures, job, Clock())),
+            start,
             finish,
+            control,
         )
 
     def _submitted(self, batch: Batch) -> Batch:
         """The batch, on the asked engine's device or done there."""
-        with self._lock:
+        with self._turn(batch.job.control):
             self._check_open()
             batch.submit(self._ways.asked)
             return batch
 
     def _finished(self, batch: Batch, scale: float) -> list[Result]:
         """The results, made again where values went wrong."""
-        with self._lock:
+        with self._turn(batch.job.control):
             made = self._ways.first_right(batch.pixels, batch.job.forget)
-        return batch.results(made, scale)
+        results = batch.results(made, scale)
+        if not made.guard_hits:
+            self._pace.learn(results[0].timings, batch.area, len(batch.job.plan.steps))
+        return results
+
+    @contextlib.contextmanager
+    def _turn(self, control: Control) -> Iterator[None]:
+        """Waits for its turn; a control may end that."""
+        while not self._lock.acquire(timeout=_SLICE):
+            control.check()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _check_open(self) -> None:
         if self._closed:

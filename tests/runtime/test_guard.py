@@ -230,9 +230,9 @@ def test_a_trace_holds_the_picture_that_came_back(tmp_path, sound, broken):
 def test_progress_begins_anew(sound, broken):
     told = []
     with runtime.Upscaler(broken, fallback=sound) as upscaler:
-        upscaler(PHOTO, steps=1, on_progress=lambda *words: told.append(words))
-    once = [("encode", 0, 1), ("denoise", 0, 1), ("denoise", 1, 1), ("decode", 1, 1)]
-    assert told == once * 2
+        upscaler(PHOTO, steps=1, on_progress=lambda progress: told.append((progress.stage, progress.step)))
+    stages = [("preprocess", 0), ("encode", 0), ("denoise", 0), ("denoise", 1), ("decode", 1), ("color_fix", 1)]
+    assert [stage for stage in told if stage[0] != "finish"] == stages * 2
 
 
 def test_threads_get_their_own_pictures_and_every_hit_is_counted(sound, broken):
@@ -274,7 +274,9 @@ def test_within_a_budget_one_bundle_is_open_at_a_time(sound, broken, heavy):
     with runtime.Upscaler(broken, fallback=heavy, max_memory=budget(4)) as upscaler:
         ways, open_together = upscaler._ways._open, []
 
-        def look(*_progress):
+        def look(progress):
+            if progress.stage not in ("encode", "denoise", "decode"):
+                return
             open_together.append([way.bundle.folder for way in ways.values() if way.pool.open_graphs])
 
         for _ in range(2):

@@ -230,12 +230,6 @@ def test_threads_out_of_range(bundle, threads):
         runtime.Upscaler(bundle, threads=threads)
 
 
-def test_progress_is_told(upscaler):
-    told = []
-    upscaler(photo(), steps=2, on_progress=lambda *words: told.append(words))
-    assert told == [("encode", 0, 2), ("denoise", 0, 2), ("denoise", 1, 2), ("denoise", 2, 2), ("decode", 2, 2)]
-
-
 def test_upscale_keeps_one_upscaler_until_closed(bundle, monkeypatch):
     opened = []
     original = runtime.Upscaler.__init__

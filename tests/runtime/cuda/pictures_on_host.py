@@ -217,3 +217,44 @@ def test_a_build_without_cuda_copies_and_says_so(bundle, cpu, monkeypatch, caplo
     assert "runtime._native was built without CUDA; install nvcc" in caplog.text
     with pytest.raises(EngineError, match="built without CUDA"):
         Cuda("cuda:0")
+
+
+def test_cancelled_pictures_leave_nothing(bundle, cpu, machine):
+    """The call ends at once, what was put there runs on, and its buffers serve again when it is done."""
+    expected = pixels(cpu(photo(), steps=1))
+    alive = []
+    with runtime.Upscaler(bundle) as upscaler:
+        for at in (*range(8), *range(8), *range(8)):
+            told = []
+
+            def look(progress, told=told, at=at):
+                told.append(progress.stage)
+                if len(told) == at + 1:
+                    control.cancel()
+
+            control = runtime.Control(on_progress=look)
+            with contextlib.suppress(runtime.CancelledError):
+                upscaler(photo(), steps=1, control=control, noise="torch-cpu" if at % 2 else "philox")
+            assert control.cancelled == (at < 7)
+            assert pixels(upscaler(photo(), steps=1)) == expected
+            alive += [machine.alive()] if at == 7 else []
+    assert alive[2] <= alive[1]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_ctrl_c_while_the_gpu_is_waited_for(bundle, cpu, monkeypatch, recorded):
+    with runtime.Upscaler(bundle, cuda_graphs=recorded) as upscaler:
+        expected = [pixels(upscaler(photo(), steps=1)) for _ in range(3)][-1]
+        assert expected == pixels(cpu(photo(), steps=1))
+        device = upscaler._ways.asked.device
+        with monkeypatch.context() as patch:
+
+            def interrupted(_event, _check):
+                raise KeyboardInterrupt
+
+            patch.setattr(device, "wait_for", interrupted)
+            for _ in range(3):
+                with pytest.raises(KeyboardInterrupt):
+                    upscaler(photo(), steps=1)
+        assert pixels(upscaler(photo(), steps=1)) == expected
+        assert not device._left

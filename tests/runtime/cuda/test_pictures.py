@@ -29,7 +29,7 @@ def run_on_host(*arguments, **environment):
     )
 
 
-@pytest.mark.parametrize("suite", ["test_upscaler", "test_stream", "test_guard", "test_clock"])
+@pytest.mark.parametrize("suite", ["test_upscaler", "test_control", "test_stream", "test_guard", "test_clock"])
 def test_the_runtimes_own_suite(suite):
     done = run_on_host(f"tests/runtime/{suite}.py")
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
