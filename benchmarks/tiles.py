@@ -6,8 +6,8 @@ python -m benchmarks.tiles one WIDTHxHEIGHT [--steps N]                 (what `s
 
 `quality` prints a table in Markdown. For each picture: PSNR of tiled against whole; the seam energy, which is the mean
 absolute difference between neighboring pixels across the lines where some tile's weight begins or ends, over the same
-elsewhere, divided by what the whole picture has at these lines; and the largest departure of a tile's mean in a channel,
-in 1/255. `sizes` writes sizes.json and sizes.png.
+elsewhere, divided by what the whole picture has at these lines; and the largest departure of a tile's mean in a
+channel, in 1/255. `sizes` writes sizes.json and sizes.png.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Nowhere:
 
     rows = total = 0
 
-    def begin(self, shape: tuple[int, int, int], dtype: str) -> None:
+    def begin(self, _shape: tuple[int, int, int], _dtype: str) -> None:
         """See `runtime.rows.RowSink.begin`."""
         self.rows = self.total = 0
 

@@ -22,6 +22,8 @@ from runtime.fallback import AUTO
 from runtime.images import FORMATS, check_output, check_scale, load_picture, result_depth, result_size
 from runtime.noise import NOISE_SOURCES, noise_source
 from runtime.result import Result
+from runtime.tiles import AUTO as AUTO_TILE
+from runtime.tiles import parse_tiling
 from runtime.trace import Trace
 from runtime.upscaler import Upscaler
 
@@ -51,6 +53,14 @@ def parser(prog: str = "python -m runtime") -> Parser:
         default="wavelet",
         help="where colors come from (default: %(default)s)",
     )
+    p.add_argument(
+        "--tile",
+        default=AUTO_TILE,
+        metavar="auto|never|N",
+        help="cut pictures into tiles of N latent pixels, 1/8 of the result's; auto: large ones (default: %(default)s)",
+    )
+    p.add_argument("--tile-overlap", type=int, metavar="N", help="of tiles, in latent pixels (default: 16)")
+    p.add_argument("--tile-batch", type=int, metavar="N", help="tiles of an engine call (default: 1, more on a GPU)")
     p.add_argument("--quality", type=int, help="1 to 100, of JPEG, WebP (default: 95) and AVIF (90)")
     p.add_argument(
         "--bit-depth", type=int, choices=(8, 16), help="of the result (default: the input's in PNG and TIFF, else 8)"
@@ -101,6 +111,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
         logging.getLogger("dossr").setLevel(logging.ERROR)
     check_scale(args.scale)
     noise_source(args.noise, args.seed)
+    tiling = parse_tiling(args.tile, args.tile_overlap, args.tile_batch)
     outputs = _outputs(args)
     depths = [_checked_depth(source, output, args) for source, output in zip(args.input, outputs, strict=True)]
     bundle = args.bundle or default_bundle()
@@ -132,6 +143,9 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
                     seed=args.seed,
                     noise=args.noise,
                     color_fix=args.color_fix,
+                    tile=tiling.tile,
+                    tile_overlap=tiling.overlap,
+                    tile_batch=tiling.batch,
                     bit_depth=depth,
                     trace=trace,
                     on_progress=progress,

@@ -29,7 +29,7 @@ from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
 from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling, choose_grid
-from runtime.workspace import Workspace, buffer_bytes, latent_size_needed, make_workspace, working_size
+from runtime.workspace import Workspace, buffer_bytes, largest_batch, latent_size_needed, make_workspace, working_size
 
 AUTO, NONE = "auto", "none"
 """What `fallback` may be beside the path of a bundle."""
@@ -119,6 +119,13 @@ class OpenWay:
         Errors as of `runtime.tiles.choose_grid`.
         """
         return choose_grid(tiling, self.profiles, width, height)
+
+    def largest_batch(self, width: int, height: int, tiling: Tiling) -> int:
+        """How many pictures of that size are restored together at most; 1 where they are cut, or none is taken."""
+        try:
+            return largest_batch(self.profiles, width, height) if self.grid(width, height, tiling) is None else 1
+        except DossrError:
+            return 1
 
     def tile_size(self, grid: Grid, tiling: Tiling) -> Size:
         """(B, h, w) of the batches of tiles: of as many as `tiling` asks for, else as the device likes and the budget

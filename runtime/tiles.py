@@ -132,6 +132,16 @@ class Grid:
         return tuple((row, column) for row in range(len(self.y.corners)) for column in range(len(self.x.corners)))
 
 
+def parse_tiling(tile: str, overlap: int | None, batch: int | None) -> Tiling:
+    """From text: `tile` is "auto", "never" or a number.
+
+    Raises:
+        SettingsError: none of these, or see `Tiling`.
+    """
+    side = {"never": None, AUTO: AUTO}.get(tile, int(tile) if tile.isascii() and tile.isdigit() else tile)
+    return Tiling(tile=side, overlap=overlap, batch=batch)
+
+
 def batches(places: Sequence[tuple[int, int]], most: int) -> Iterator[tuple[tuple[int, int], ...]]:
     """The tiles that go together."""
     for first in range(0, len(places), most):

@@ -20,18 +20,23 @@ from engines.errors import DossrError, EngineError, SettingsError
 from engines.memory import parse_size
 from runtime.batch import Batch
 from runtime.clock import Clock
+from runtime.color_fix import color_fix_named
 from runtime.control import Control, OnProgress, chosen_control
 from runtime.default_bundle import default_bundle
-from runtime.fallback import AUTO, Ways
+from runtime.fallback import AUTO, Made, Ways
 from runtime.images import Picture, check_scale, load_picture
+from runtime.images.picture import check_size
+from runtime.kernels import Tensor
 from runtime.pace import Pace, Work
 from runtime.pipeline import Job
 from runtime.plans import bundle_plan, check_baked
-from runtime.result import Result
+from runtime.result import Report, Result
+from runtime.rows import RowSink
+from runtime.run_plan import CallPace, RunPlan, engine_calls, plan_run
 from runtime.stream import PictureStream
 from runtime.tiles import Tiling
 from runtime.trace import Trace
-from runtime.workspace import largest_batch, latent_size_needed
+from runtime.workspace import latent_size_needed
 
 MAX_THREADS = 1024
 _SLICE = 0.05
@@ -102,6 +107,7 @@ class Upscaler:
         backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
         self._pace = Pace()
+        self._calls = CallPace()
         self._manifest = opened.manifest
         self._closed = False
         self._ways = Ways(opened, backend, settings, budget, fallback, record=bool(cuda_graphs))
@@ -191,6 +197,92 @@ class Upscaler:
         begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
         return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
 
+    def rows(
+        self,
+        image: object,
+        sink: RowSink,
+        *,
+        steps: int | None = None,
+        order: int | None = None,
+        seed: int = 42,
+        noise: str | Sequence[Any] = "philox",
+        color_fix: str = "wavelet",
+        bit_depth: int | None = None,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
+    ) -> Report:
+        """Restores one picture and hands it on row by row, without keeping it: the memory of a picture in tiles then
+        grows only by its input, eight latent canvases and one row of tiles of the result.
+
+        Args:
+            image: as of `__call__`; alpha is left out, and the result is 4 times as large.
+            sink: takes the rows; a whole picture comes in one piece. Where rows were wrong, it begins again.
+            steps, order, seed, noise, color_fix, bit_depth, tile, tile_overlap, tile_batch, on_progress, timeout,
+                control: as of `__call__`.
+
+        Raises:
+            DossrError: as `__call__`, and what the sink raises.
+        """
+        clock = Clock()
+        begun = chosen_control(control, on_progress, timeout).begin()
+        job = Job(
+            plan=self._plan(steps, order, None, False),
+            seed=seed,
+            noise=noise,
+            color_fix=color_fix,
+            bit_depth=bit_depth,
+            tiling=Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch),
+            sink=sink,
+            control=begun,
+        )
+        with clock.time("load"), clock.span("load"):
+            picture = load_picture(image)
+        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
+        batch = self._submitted(Batch((picture,), job, clock))
+        made = self._made(batch)
+        report = batch.report(made)
+        self._learn(batch, made, report)
+        return report
+
+    def plan(
+        self,
+        image: object,
+        *,
+        steps: int | None = None,
+        order: int | None = None,
+        color_fix: str = "wavelet",
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
+    ) -> RunPlan:
+        """What a picture will take, without making it.
+
+        Args:
+            image: (width, height), or as of `__call__`, of which the size counts.
+            steps, order, color_fix, tile, tile_overlap, tile_batch: as of `__call__`.
+
+        Returns:
+            Tiles, engine calls, memory and time on the asked engine.
+
+        Raises:
+            SettingsError: a setting is outside its range.
+            ImageError: the picture cannot be read, or is too large for the bundle.
+            MemoryBudgetError: it takes more than `max_memory`.
+            EngineError: the Upscaler is closed.
+        """
+        tiling = Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch)
+        color_fix_named(color_fix)
+        count = len(self._plan(steps, order, None, False).steps)
+        width, height = _size_of(image)
+        with self._lock:
+            self._check_open()
+            way = self._ways.asked
+            return plan_run(way, width, height, steps=count, color_fix=color_fix, tiling=tiling, pace=self._calls)
+
     def stream(
         self,
         images: Iterable[object],
@@ -202,6 +294,9 @@ class Upscaler:
         seed: int = 42,
         color_fix: str = "wavelet",
         bit_depth: int | None = None,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
         on_progress: OnProgress | None = None,
         timeout: float | None = None,
         control: Control | None = None,
@@ -212,7 +307,8 @@ class Upscaler:
             images: as `__call__` takes them, of any sizes. A few are drawn ahead, in the caller's thread.
             batch: how many consecutive pictures of one size (padded) are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
-            scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
+            scale, steps, order, seed, color_fix, bit_depth, tile, tile_overlap, tile_batch, on_progress, timeout,
+                control: see `__call__`. Pictures in tiles are restored one by one.
 
         Returns:
             An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
@@ -230,7 +326,8 @@ class Upscaler:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
         plan = self._plan(steps, order, None, False)
         control = chosen_control(control, on_progress, timeout)
-        job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth)
+        tiling = Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch)
+        job = Job(plan=plan, seed=seed, color_fix=color_fix, bit_depth=bit_depth, tiling=tiling)
         count = len(images) if isinstance(images, Sized) else None
 
         def start(pictures: tuple[Picture, ...], number: int) -> Batch:
@@ -248,7 +345,7 @@ class Upscaler:
         return PictureStream(
             images,
             batch,
-            lambda picture: largest_batch(profiles, picture.width, picture.height),
+            lambda picture: self._ways.asked.largest_batch(picture.width, picture.height, tiling),
             lambda picture: latent_size_needed(picture.width, picture.height),
             start,
             finish,
@@ -264,12 +361,24 @@ class Upscaler:
 
     def _finished(self, batch: Batch, scale: float) -> list[Result]:
         """The results, made again where values went wrong."""
-        with self._turn(batch.job.control):
-            made = self._ways.first_right(batch.pixels, batch.job.forget)
+        made = self._made(batch)
         results = batch.results(made, scale)
-        if not made.guard_hits:
-            self._pace.learn(results[0].timings, batch.area, len(batch.job.plan.steps))
+        self._learn(batch, made, results[0])
         return results
+
+    def _made(self, batch: Batch) -> Made[tuple[Tensor, ...]]:
+        with self._turn(batch.job.control):
+            return self._ways.first_right(batch.pixels, batch.job.forget)
+
+    def _learn(self, batch: Batch, made: Made[tuple[Tensor, ...]], report: Report) -> None:
+        """What the next pictures will take."""
+        if made.guard_hits or batch.shape is None:
+            return
+        steps = len(batch.job.plan.steps)
+        self._pace.learn(report.timings, batch.area, steps)
+        size, grid = batch.shape
+        calls = engine_calls(self._manifest, grid, size[0], steps, batch.job.color_fix)
+        self._calls.learn(report.spans, report.timings["total"], calls, size, grid)
 
     @contextlib.contextmanager
     def _turn(self, control: Control) -> Iterator[None]:
@@ -314,6 +423,14 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _size_of(image: object) -> tuple[int, int]:
+    if isinstance(image, tuple) and len(image) == 2 and all(type(side) is int for side in image):
+        check_size(*image, "the picture")
+        return image
+    picture = load_picture(image)
+    return picture.width, picture.height
 
 
 def _pairs(options: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

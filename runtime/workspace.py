@@ -36,6 +36,12 @@ class Workspace:
     recordings: Recordings | None = None
     """Of batches of this size; None: they are always put on the device call by call."""
 
+    @property
+    def size(self) -> Size:
+        """(B, H, W) of its latents."""
+        batch, _, height, width = self.state.latent.shape
+        return batch, height, width
+
     def run(self, graph: str) -> None:
         """Runs one graph on the bound buffers; a graph that the bundle does not have is passed over."""
         if call := self.calls.get(graph):
