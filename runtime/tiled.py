@@ -39,10 +39,12 @@ _Places = Sequence[tuple[int, int]]
 
 
 def canvas_bytes(grid: Grid) -> int:
-    """Bytes of the buffers that a picture of these tiles takes beside the workspace, its pixels and its result."""
+    """Bytes that a picture of these tiles takes beside the workspace, its pixels and its result: of canvases, and of a
+    row of tiles of the result, in float with what it shares with the next, and in 8 bits.
+    """
     H, W = grid.canvas
-    rows = VAE_FACTOR * (grid.y.tile + max(grid.y.shared, 1))
-    return _FLOAT * (_CANVASES * LATENT_CHANNELS * H * W + 3 * rows * VAE_FACTOR * W)
+    rows, carried = VAE_FACTOR * grid.y.tile, VAE_FACTOR * max(grid.y.shared, 1)
+    return _FLOAT * _CANVASES * LATENT_CHANNELS * H * W + 3 * VAE_FACTOR * W * (_FLOAT * (rows + carried) + rows)
 
 
 class Landed:
@@ -182,6 +184,7 @@ class _Restoration:
         kernels, grid, job = self._kernels, self._grid, self._job
         height, width = VAE_FACTOR * grid.y.tile, VAE_FACTOR * grid.x.size
         (whole, *row_shape), dtype = result_pixels(self._picture, job)
+        rows = Tensor((0,))
         moves = self._moves() if job.color_fix == "adain" else None
         strip = self._ws.device.tensor((1, 3, height, width))
         carry = _Carry(self._ws.device, grid)
@@ -196,7 +199,10 @@ class _Restoration:
                     windows = self._pixel_windows[0][y], self._pixel_windows[1][x]
                     kernels.blend(fixed, strip, windows, 0, VAE_FACTOR * grid.x.corners[x], item)
             with self._clock.span("convert"):
-                rows = Tensor((min(below, whole) - top, *row_shape), dtype)
+                shape = (min(below, whole) - top, *row_shape)
+                if rows.shape != shape:
+                    rows = Tensor((0,))  # the old ones are freed before
+                    rows = Tensor(shape, dtype)
                 kernels.rows(strip, rows)
                 sink.write(rows)
                 if below - top < height:

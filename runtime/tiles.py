@@ -24,8 +24,8 @@ UNTILED = 96 * 96
 takes a token for each, and its time grows with their square."""
 MARGIN = 4
 """32 pixels of the result: more than the 31 that the wavelet color fix looks aside."""
-OVERLAP, OVERLAP_OF_SMALL, SMALL = 16, 8, 32
-"""What "auto" overlaps, and below tiles of 32."""
+OVERLAP, OVERLAP_OF_SMALL, SMALL = 16, 8, 24
+"""What tiles overlap by default, and those below 24, whose margins are less than the wavelet fix looks aside."""
 SMALLEST, LARGEST = 16, 4096
 """Sides of tiles."""
 
@@ -42,7 +42,7 @@ class Tiling:
     """Latent pixels of a tile's side (1/8 of the result's), a multiple of 8 from 16; "auto": pictures that are large,
     or larger than the engines take, are cut into tiles that the engines were made for; None: never."""
     overlap: int | None = None
-    """Latent pixels that neighbors share, a multiple of 8 below the tile; None: 16, and 8 of tiles below 32."""
+    """Latent pixels that neighbors share, a multiple of 8 below the tile; None: 16, and 8 of tiles of 16."""
     batch: int | None = None
     """Tiles that go through an engine together; None: one on a CPU, more on a GPU, and fewer as the memory asks."""
 

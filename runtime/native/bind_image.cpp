@@ -117,8 +117,8 @@ void take(const Tensor& canvas, const Tensor& tile, nb::handle y, nb::handle x, 
 void add_moments(const Tensor& tile, const Tensor& sums, const Tensor& window_y, const Tensor& window_x,
                  nb::handle item) {
     require_host({{"tile", tile}, {"sums", sums}, {"window_y", window_y}, {"window_x", window_x}});
-    const float* const picture = item_of("tile", tile, item);
     require_moments(tile, sums, window_y, window_x);
+    const float* const picture = item_of("tile", tile, item);
     const Shape& shape = tile.shape();
     nb::gil_scoped_release released;
     tile_moments(picture, sums.as<double>(), window_y.as<float>(), window_x.as<float>(), shape[1], shape[2], shape[3]);

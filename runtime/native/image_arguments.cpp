@@ -107,6 +107,8 @@ BlendShape take_shape(const Tensor& canvas, const Tensor& tile, nb::handle y, nb
 }
 
 void require_moments(const Tensor& tile, const Tensor& sums, const Tensor& window_y, const Tensor& window_x) {
+    require_dtype("tile", tile, Dtype::float32);
+    require_rank("tile", tile, 4, "[B, C, h, w]");
     const Shape& shape = tile.shape();
     require_dtype("sums", sums, Dtype::float64);
     if (sums.shape() != Shape{shape[1], 2}) {

@@ -93,6 +93,9 @@ def test_every_kernel_but_adain_is_one_launch(gpu: Gpu) -> None:
         lambda: cuda.philox_normal(stream, out, seed, 0),
         lambda: cuda.image_to_planar(stream, image, out),
         lambda: cuda.tile_blend(stream, floats, out, window_y, window_x, 0, 0),
+        lambda: cuda.crop_to_planar(stream, image, 1, 1, out),
+        lambda: cuda.tile_take(stream, floats, out, 0, 0),
+        lambda: cuda.match_planes(stream, out, gpu.up(random(3, 3))),
     ):
         stream.begin_capture()
         call()
