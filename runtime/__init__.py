@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from runtime._native import Tensor as Image8
     from runtime.api import close, upscale
     from runtime.control import Control, Progress
-    from runtime.result import Result
+    from runtime.result import Report, Result
+    from runtime.rows import RowSink
+    from runtime.run_plan import RunPlan
     from runtime.upscaler import Upscaler
 
 __all__ = [
@@ -48,7 +50,10 @@ __all__ = [
     "OutOfRangeError",
     "OutputError",
     "Progress",
+    "Report",
     "Result",
+    "RowSink",
+    "RunPlan",
     "SettingsError",
     "TimeLimitError",
     "Upscaler",
@@ -63,6 +68,9 @@ _LAZY = {
     "Control": ("runtime.control", "Control"),
     "Image8": ("runtime.kernels", "Tensor"),
     "Progress": ("runtime.control", "Progress"),
+    "Report": ("runtime.result", "Report"),
+    "RowSink": ("runtime.rows", "RowSink"),
+    "RunPlan": ("runtime.run_plan", "RunPlan"),
     "Result": ("runtime.result", "Result"),
     "Upscaler": ("runtime.upscaler", "Upscaler"),
     "close": ("runtime.api", "close"),

@@ -226,6 +226,15 @@ def image_to_planar(src: object, out: Tensor, item: int = 0) -> None:
             a side of 1 replicated.
     """
 
+def crop_to_planar(src: object, y: int, x: int, out: Tensor, item: int = 0) -> None:
+    """A window of 8- or 16-bit pixels to planes in [0, 1]: `image_to_planar` of the whole, from row y and column x on.
+
+    Args:
+        src: as of `image_to_planar`.
+        y, x: 0 to 2^29; beyond the image it is continued by its reflection.
+        out: float32 [B, 3, H, W] of any size, of which that item is written.
+    """
+
 def planar_to_image(src: Tensor, out: Tensor, item: int = 0) -> float:
     """Planes to 8- or 16-bit pixels, cropped to the top-left corner.
 
@@ -258,6 +267,32 @@ def tile_blend(tile: Tensor, canvas: Tensor, window_y: Tensor, window_x: Tensor,
         canvas: float32 [1, C, H, W]; read and written.
         window_y, window_x: float32 [h] and [w].
         y, x: where the tile's corner lies; it must lie within the canvas.
+    """
+
+def tile_take(canvas: Tensor, tile: Tensor, y: int, x: int, item: int = 0) -> None:
+    """tile[item, c, i, j] = canvas[0, c, y + i, x + j], and 0 beyond the canvas
+
+    Args:
+        canvas: float32 [1, C, H, W].
+        tile: float32 [B, C, h, w]; that item is written.
+        y, x: where the tile's corner lies, 0 to H and to W.
+    """
+
+def tile_moments(tile: Tensor, sums: Tensor, window_y: Tensor, window_x: Tensor, item: int = 0) -> None:
+    """sums[c, 0] += window_y[i] * window_x[j] * tile[item, c, i, j], and sums[c, 1] of the value's square, over i and j
+
+    Args:
+        tile: float32 [B, C, h, w].
+        sums: float64 [C, 2]; read and written. The same whatever the number of threads.
+        window_y, window_x: float32 [h] and [w].
+    """
+
+def match_planes(planes: Tensor, moves: Tensor) -> None:
+    """planes[b, c] = (planes[b, c] - moves[c, 0]) * moves[c, 1] + moves[c, 2]: `adain_fix` by known statistics.
+
+    Args:
+        planes: float32 [B, C, H, W]; read and written.
+        moves: float32 [C, 3]: the mean, the gain, the mean that it gets.
     """
 
 def wavelet_fix(content: Tensor, style: Tensor) -> None:

@@ -182,6 +182,9 @@ class Cuda:
     def image_to_planar(self, stream: CudaStream, src: Tensor, out: Tensor, item: int = 0) -> None:
         """As `_native.image_to_planar`, src being a tensor."""
 
+    def crop_to_planar(self, stream: CudaStream, src: Tensor, y: int, x: int, out: Tensor, item: int = 0) -> None:
+        """As `_native.crop_to_planar`, src being a tensor."""
+
     def planar_to_image(
         self, stream: CudaStream, src: Tensor, out: Tensor, largest: Tensor, index: int, item: int = 0
     ) -> None:
@@ -208,3 +211,9 @@ class Cuda:
         item: int = 0,
     ) -> None:
         """As `_native.tile_blend`."""
+
+    def tile_take(self, stream: CudaStream, canvas: Tensor, tile: Tensor, y: int, x: int, item: int = 0) -> None:
+        """As `_native.tile_take`."""
+
+    def match_planes(self, stream: CudaStream, planes: Tensor, moves: Tensor) -> None:
+        """As `_native.match_planes`."""

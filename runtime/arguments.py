@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from engines.errors import SettingsError
 from engines.memory import parse_size
+from runtime.images import load_picture
+from runtime.images.picture import check_size
 
 MAX_THREADS = 1024
 
@@ -32,3 +34,12 @@ def memory_budget(size: int | str | None) -> int | None:
     if isinstance(size, str):
         return parse_size(size)
     raise SettingsError(f'max_memory must be a number of bytes or like "9GiB", not {size!r}')
+
+
+def picture_sides(image: object) -> tuple[int, int]:
+    """(width, height): these two themselves, or of what `load_picture` takes."""
+    if isinstance(image, tuple) and len(image) == 2 and all(type(side) is int for side in image):
+        check_size(*image, "the picture")
+        return image
+    picture = load_picture(image)
+    return picture.width, picture.height

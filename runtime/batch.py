@@ -6,12 +6,16 @@ import logging
 
 from engines.errors import DossrError
 from engines.memory import peak_memory
+from engines.profiles import Size
+from runtime import tiled
 from runtime.clock import Clock
 from runtime.fallback import Made, OpenWay
 from runtime.images import Picture, finish_picture, result_size
 from runtime.kernels import Tensor, named_errors
 from runtime.pipeline import Job, Pending, submit
-from runtime.result import Result
+from runtime.result import Report, Result
+from runtime.tiled import Landed
+from runtime.tiles import Grid
 
 _log = logging.getLogger("dossr")
 
@@ -22,8 +26,10 @@ class Batch:
     def __init__(self, pictures: tuple[Picture, ...], job: Job, clock: Clock) -> None:
         self.pictures, self.job = pictures, job
         self._clock = clock
-        self._submitted: Pending | DossrError | None = None
+        self._submitted: Pending | Landed | DossrError | None = None
         self._replayed = False
+        self.shape: tuple[Size, Grid | None] | None = None
+        """What the engines' calls worked on, and the tiles, on the last way."""
         for picture in pictures:
             for notice in picture.notices:
                 _log.warning("%s", notice)
@@ -57,18 +63,30 @@ class Batch:
 
     def results(self, made: Made[tuple[Tensor, ...]], scale: float) -> list[Result]:
         """The pictures at their final size, in the inputs' kinds."""
-        clock = self._clock
-        with clock.time("finish"), clock.span("finish"):
+        with self._clock.time("finish"), self._clock.span("finish"):
             finished = [
                 finish_picture(pixels, picture, result_size(picture, scale))
                 for pixels, picture in zip(made.picture, self.pictures, strict=True)
             ]
-        with named_errors():
-            timings, spans, peak = clock.timings(), clock.spans, peak_memory()
+        reports = self._reports(made)
         return [
-            Result(
-                image=done.image,
-                pixels=done.pixels,
+            Result(image=done.image, pixels=done.pixels, **vars(report))
+            for done, report in zip(finished, reports, strict=True)
+        ]
+
+    def report(self, made: Made[tuple[Tensor, ...]]) -> Report:
+        """Of the one picture, whose rows are in the job's sink from now on."""
+        assert self.job.sink is not None
+        for pixels in made.picture:  # of a whole picture
+            self.job.sink.begin((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+            self.job.sink.write(pixels)
+        return self._reports(made)[0]
+
+    def _reports(self, made: Made[tuple[Tensor, ...]]) -> list[Report]:
+        with named_errors():
+            timings, spans, peak = self._clock.timings(), self._clock.spans, peak_memory()
+        return [
+            Report(
                 timings=timings,
                 spans=spans,
                 seed=self.job.seed,
@@ -79,12 +97,18 @@ class Batch:
                 notices=(*picture.notices, *made.notices),
                 metadata=picture.metadata,
             )
-            for done, picture in zip(finished, self.pictures, strict=True)
+            for picture in self.pictures
         ]
 
-    def _put(self, way: OpenWay) -> Pending:
-        first = self.pictures[0]
+    def _put(self, way: OpenWay) -> Pending | Landed:
+        first, tiling = self.pictures[0], self.job.tiling
         with named_errors():
+            if (grid := way.grid(first.width, first.height, tiling)) is not None:
+                with self._clock.span("bind"):
+                    ws = way.tile_workspace(way.tile_size(grid, tiling), grid)
+                self.shape = ws.size, grid
+                return tiled.submit(ws, grid, self.pictures, self.job, self._clock)
             with self._clock.span("bind"):
                 ws = way.workspace(first.width, first.height, len(self.pictures))
+            self.shape = ws.size, None
             return submit(ws, self.pictures, self.job, self._clock)

@@ -29,6 +29,8 @@ from runtime.interrupts import Interrupts
 from runtime.journal import NAME, Entry, Journal, remove_stale, stamp
 from runtime.names import DEFAULT, FIELDS
 from runtime.noise import NOISE_SOURCES, noise_source
+from runtime.tiles import AUTO as AUTO_TILE
+from runtime.tiles import parse_tiling
 from runtime.upscaler import Upscaler
 from runtime.video.cli import main as restore_clip
 from runtime.video.cli import names_a_clip
@@ -82,6 +84,14 @@ def parser(prog: str = "python -m runtime") -> Parser:
         default="wavelet",
         help="where colors come from (default: %(default)s)",
     )
+    p.add_argument(
+        "--tile",
+        default=AUTO_TILE,
+        metavar="auto|never|N",
+        help="cut pictures into tiles of N latent pixels, 1/8 of the result's; auto: large ones (default: %(default)s)",
+    )
+    p.add_argument("--tile-overlap", type=int, metavar="N", help="of tiles, in latent pixels (default: 16)")
+    p.add_argument("--tile-batch", type=int, metavar="N", help="tiles of an engine call (default: 1, more on a GPU)")
     p.add_argument("--quality", type=int, help="1 to 100, of JPEG, WebP (default: 95) and AVIF (90)")
     p.add_argument(
         "--bit-depth", type=int, choices=(8, 16), help="of the result (default: the input's in PNG and TIFF, else 8)"
@@ -137,6 +147,7 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     check_scale(args.scale)
     noise_source(args.noise, args.seed)
     Control(timeout=args.timeout)
+    args.tiling = parse_tiling(args.tile, args.tile_overlap, args.tile_batch)
     if args.batch < 1:
         raise SettingsError(f"--batch must be a whole number from 1, not {args.batch}")
     args.bundle = args.bundle or default_bundle()
@@ -150,9 +161,9 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
 def _one(args: argparse.Namespace, item: Item, stops: Interrupts) -> int:
     if not args.overwrite:
         refuse_existing([item], args.trace)
-    depth = checked_picture(item.source, item.output, args).bit_depth
+    picture = checked_picture(item.source, item.output, args)
     with _upscaler(args) as upscaler:
-        restore_one(upscaler, item, depth, args, stops)
+        restore_one(upscaler, item, picture, args, stops)
     return 0
 
 

@@ -6,20 +6,22 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from engines.bundle import MANIFEST
-from engines.errors import CancelledError, DossrError, OutputNotWritableError
+from engines.errors import CancelledError, DossrError
 from engines.files import sha256_file
 from runtime.cli_outputs import Failure, Item
 from runtime.cli_progress import Silent, display
 from runtime.control import Control
+from runtime.file_rows import FileRows, make_folder
 from runtime.images import Picture, check_output, format_of, load_picture, result_depth, result_size, save_picture
 from runtime.interrupts import Interrupts
 from runtime.journal import Journal, Stamp, stamp
-from runtime.result import Result
+from runtime.result import Report, Result
+from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.upscaler import Upscaler
 
@@ -43,21 +45,47 @@ def checked_picture(source: Path, output: Path, args: argparse.Namespace) -> Pic
     return picture
 
 
-def restore_one(upscaler: Upscaler, item: Item, given_depth: int, args: argparse.Namespace, stops: Interrupts) -> None:
-    """The one picture that was named itself; what goes wrong is raised."""
+def restore_one(upscaler: Upscaler, item: Item, picture: Picture, args: argparse.Namespace, stops: Interrupts) -> None:
+    """The one picture that was named itself; what goes wrong is raised. In tiles it is written as it is made."""
     trace = Trace() if args.trace else None
+    tiling: Tiling = args.tiling
     with display([item.source.name], enabled=not (args.quiet or args.json)) as shown:
         control = Control(on_progress=shown, timeout=args.timeout)
         with stops.cancelling(control):
+            size = picture.width, picture.height
+            if trace is None and upscaler.plan(size, tile=tiling.tile, tile_overlap=tiling.overlap).tiles > 1:
+                item.output.parent.mkdir(exist_ok=True)
+                report = upscaler.write(
+                    picture,
+                    item.output,
+                    scale=args.scale,
+                    quality=args.quality,
+                    bit_depth=args.bit_depth,
+                    overwrite=args.overwrite,
+                    steps=args.steps,
+                    order=args.order,
+                    seed=args.seed,
+                    noise=args.noise,
+                    color_fix=args.color_fix,
+                    tile=tiling.tile,
+                    tile_overlap=tiling.overlap,
+                    tile_batch=tiling.batch,
+                    control=control,
+                )
+                bits = result_depth(item.output, args.bit_depth, picture.bit_depth)
+                return _tell(shown, item, report, result_size(picture, args.scale), bits, args)
             result = upscaler(
-                item.source,
+                picture,
                 scale=args.scale,
                 steps=args.steps,
                 order=args.order,
                 seed=args.seed,
                 noise=args.noise,
                 color_fix=args.color_fix,
-                bit_depth=result_depth(item.output, args.bit_depth, given_depth),
+                bit_depth=result_depth(item.output, args.bit_depth, picture.bit_depth),
+                tile=tiling.tile,
+                tile_overlap=tiling.overlap,
+                tile_batch=tiling.batch,
                 trace=trace,
                 control=control,
             )
@@ -65,7 +93,7 @@ def restore_one(upscaler: Upscaler, item: Item, given_depth: int, args: argparse
         if trace is not None:
             trace.write(args.trace)
         result.save(item.output, quality=args.quality, bit_depth=args.bit_depth, overwrite=args.overwrite)
-        _tell(shown, item, result, args)
+        return _tell(shown, item, result, *_form(result), args)
 
 
 class Run:
@@ -93,6 +121,8 @@ class Run:
         self._journal, self._key, self._again = journal, key, again
         self._given: dict[Path, Stamp] = {}
         """The inputs' stamps when they were read."""
+        self._written: dict[int, FileRows] = {}
+        """Files of pictures in tiles, which are written as these are made, by number."""
         self.done = 0
         self.failures: list[Failure] = []
 
@@ -103,7 +133,7 @@ class Run:
             KeyboardInterrupt: the first signal; the pictures so far are kept.
             DossrError: with --fail-fast, the first.
         """
-        args = self._args
+        args, tiling = self._args, self._args.tiling
         with display([item.source.name for item in self._items], enabled=not (args.quiet or args.json)) as shown:
             control = Control(on_progress=shown, timeout=args.timeout)
             with stops.cancelling(control):
@@ -117,18 +147,26 @@ class Run:
                     noise=args.noise,
                     color_fix=args.color_fix,
                     bit_depth=self._depth(),
+                    tile=tiling.tile,
+                    tile_overlap=tiling.overlap,
+                    tile_batch=tiling.batch,
                     control=control,
                     load=self._load,
+                    sink=self._open,
                 )
-                for number, item in enumerate(self._items, 1):
-                    try:
-                        self._save(item, next(stream), shown)
-                        self.done += 1
-                    except CancelledError:
-                        raise
-                    except DossrError as error:
-                        self._failed(shown, item, error)
-                    shown.done(number)
+                try:
+                    for number, item in enumerate(self._items):
+                        try:
+                            self._keep(number, item, next(stream), shown)
+                            self.done += 1
+                        except CancelledError:
+                            raise
+                        except DossrError as error:
+                            self._failed(shown, item, error)
+                        shown.done(number + 1)
+                finally:
+                    for rows in self._written.values():
+                        rows.discard()
 
     def _depth(self) -> int | None:
         """Of the results: each picture's own where a format may hold it."""
@@ -140,28 +178,49 @@ class Run:
             self._given[item.source] = given
         return checked_picture(item.source, item.output, self._args)
 
-    def _save(self, item: Item, result: Result, shown: Silent) -> None:
-        try:
-            item.output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputNotWritableError(
-                f"cannot make the folder {item.output.parent}: {error.strerror}; choose another place"
-            ) from error
-        note = None
-        if self._journal is not None:
-            given = self._given[item.source]
-            write = self._journal.write
-            note = partial(write, item.output, source=item.source, given=given, settings=self._key)
+    def _open(self, picture: Picture, number: int) -> FileRows:
+        """The file of a picture in tiles."""
+        item, args = self._items[number], self._args
+        rows = FileRows(
+            item.output,
+            picture,
+            scale=args.scale,
+            quality=args.quality,
+            bit_depth=args.bit_depth,
+            overwrite=self._replaces(item),
+            make_folder=True,
+            ready=self._note(item),
+        )
+        self._written[number] = rows
+        return rows
+
+    def _keep(self, number: int, item: Item, result: Result, shown: Silent) -> None:
+        """Gives the picture's file its name."""
+        rows = self._written.pop(number, None)
+        if rows is not None:
+            rows.close()
+            return _tell(shown, item, result, rows.size, rows.bits, self._args)
+        make_folder(item.output.parent)
         save_picture(
             result.pixels,
             item.output,
             metadata=result.metadata,
             quality=self._args.quality,
             bit_depth=self._args.bit_depth,
-            overwrite=self._args.overwrite or item.output in self._again,
-            ready=note,
+            overwrite=self._replaces(item),
+            ready=self._note(item),
         )
-        _tell(shown, item, result, self._args)
+        return _tell(shown, item, result, *_form(result), self._args)
+
+    def _replaces(self, item: Item) -> bool:
+        return self._args.overwrite or item.output in self._again
+
+    def _note(self, item: Item) -> Callable[[Path], None] | None:
+        """Writes the journal's line, before the file has its name."""
+        if self._journal is None:
+            return None
+        given, write = self._given[item.source], self._journal.write
+        return partial(write, item.output, source=item.source, given=given, settings=self._key)
 
     def _failed(self, shown: Silent, item: Item, error: DossrError) -> None:
         self.failures.append(Failure(source=item.source, output=item.output, error=error))
@@ -174,7 +233,7 @@ class Run:
 
 def settings_key(args: argparse.Namespace, bundle: Path) -> str:
     """Of everything that changes a picture but its input: the bundle and the settings, not engine and machine."""
-    names = ("scale", "steps", "order", "seed", "noise", "color_fix", "quality", "bit_depth")
+    names = ("scale", "steps", "order", "seed", "noise", "color_fix", "quality", "bit_depth", "tile", "tile_overlap")
     settings = {name: getattr(args, name) for name in names} | {"bundle": sha256_file(bundle / MANIFEST)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -200,17 +259,25 @@ def report_failures(failures: Sequence[Failure], count: int) -> None:
         print(f"  {failure.source}: {type(failure.error).__name__}: {text}", file=sys.stderr)
 
 
-def _tell(shown: Silent, item: Item, result: Result, args: argparse.Namespace) -> None:
+def _form(result: Result) -> tuple[tuple[int, int], int]:
+    """(width, height), and bits a channel."""
+    height, width = result.pixels.shape[:2]
+    return (width, height), 16 if result.pixels.dtype == "uint16" else 8
+
+
+def _tell(
+    shown: Silent, item: Item, result: Report, size: tuple[int, int], bits: int, args: argparse.Namespace
+) -> None:
+    width, height = size
     if args.json:
-        print(json.dumps(_report(item, result, str(args.bundle))), flush=True)
+        print(json.dumps(_report(item, result, size, bits, str(args.bundle))), flush=True)
     elif not args.quiet:
-        height, width = result.pixels.shape[:2]
         seconds = result.timings["total"]
         shown.say(f"{item.source.name} -> {item.output}, {width}x{height}, {seconds:.2f} s, seed {result.seed}")
 
 
-def _report(item: Item, result: Result, bundle: str) -> dict[str, object]:
-    height, width = result.pixels.shape[:2]
+def _report(item: Item, result: Report, size: tuple[int, int], bits: int, bundle: str) -> dict[str, object]:
+    width, height = size
     return {
         "input": str(item.source),
         "output": str(item.output),
@@ -218,7 +285,7 @@ def _report(item: Item, result: Result, bundle: str) -> dict[str, object]:
         "height": height,
         "seed": result.seed,
         "timings": {stage: round(seconds, 6) for stage, seconds in result.timings.items()},
-        "bit_depth": 16 if result.pixels.dtype == "uint16" else 8,
+        "bit_depth": bits,
         "notices": list(result.notices),
         "peak_memory": result.peak_memory,
         "bundle": bundle,

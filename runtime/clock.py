@@ -81,6 +81,11 @@ class Clock:
         yield
         self._stages.append((stage, start, self.now()))
 
+    def settle(self) -> None:
+        """Instants so far become numbers: what they were marked on is free to go."""
+        self._stages = [(stage, _fixed(start), _fixed(end)) for stage, start, end in self._stages]
+        self._spans = [(name, _fixed(start), _fixed(end), step) for name, start, end, step in self._spans]
+
     def add(self, tape: Clock) -> None:
         """Adds what another clock recorded, as the numbers that its marks have now."""
         self._stages += [(stage, _fixed(start), _fixed(end)) for stage, start, end in tape._stages]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from engines.base import DEVICE_SETUP
 from engines.errors import EngineUnavailableError
 from runtime import kernels
 from runtime.clock import Clock
-from runtime.device import Needs, SamplerState
+from runtime.device import Needs, SamplerState, Windows
 from runtime.engine_pool import PooledCall
 from runtime.guard import check_picture, check_start, check_step
 from runtime.kernels import Tensor
@@ -75,10 +76,10 @@ class Cuda:
         with DEVICE_SETUP:
             return Tensor(shape, dtype, self.name)
 
-    def constant(self, value: float) -> Tensor:
-        """See `runtime.device.Device.constant`."""
-        there, here = self.tensor((1,)), Tensor((1,))
-        here.fill(value)
+    def vector(self, values: Sequence[float], shape: tuple[int, ...] | None = None) -> Tensor:
+        """See `runtime.device.Device.vector`."""
+        here = kernels.tensor_from(memoryview(array("f", values)).cast("B").cast("f", shape or (len(values),)))
+        there = self.tensor(here.shape)
         self.work.copy(there, here)
         self.work.synchronize()
         return there
@@ -167,6 +168,7 @@ class CudaKernels:
         self._drawn = isinstance(noise, Philox)
         """Whether the noise is made in the kernels' registers."""
         self.buffers: list[Tensor] = []
+        self._kept: dict[tuple[tuple[int, ...], str, str], Tensor] = {}
         self._given: list[Tensor] = []
         """The pictures in pinned memory."""
         self._pixels: list[tuple[Tensor, Tensor]] = []
@@ -184,15 +186,51 @@ class CudaKernels:
     def upload(self, pixels: Sequence[object], out: Tensor) -> None:
         """See `runtime.device.Kernels.upload`."""
         for item, given in enumerate(pixels):
-            view = memoryview(given)  # type: ignore[arg-type]  # a Picture's pixels are a buffer
-            here = self._buffer(view.shape or (), _SAMPLES[view.format], "pinned")
-            here.copy_from(given)
-            self._given.append(here)
-            there = self._buffer(here.shape, here.dtype, self._device.name)
-            self._up.copy(there, here)
-            if self._up is not self._work:
-                self._work.wait(self._up.record())
-            self._native.image_to_planar(self._work, there, out, item)
+            self._native.image_to_planar(self._work, self.hold(given), out, item)
+
+    def hold(self, pixels: object) -> Tensor:
+        """See `runtime.device.Kernels.hold`."""
+        view = memoryview(pixels)  # type: ignore[arg-type]  # a Picture's pixels are a buffer
+        here = self._buffer(view.shape or (), _SAMPLES[view.format], "pinned")
+        here.copy_from(pixels)
+        self._given.append(here)
+        there = self._buffer(here.shape, here.dtype, self._device.name)
+        self._up.copy(there, here)
+        if self._up is not self._work:
+            self._work.wait(self._up.record())
+        return there
+
+    def crop(self, held: object, y: int, x: int, out: Tensor, item: int) -> None:
+        """See `runtime.device.Kernels.crop`."""
+        assert isinstance(held, Tensor)  # what `hold` gave
+        self._native.crop_to_planar(self._work, held, y, x, out, item)
+
+    def zero(self, tensor: Tensor) -> None:
+        """See `runtime.device.Kernels.zero`."""
+        self._work.zero(tensor)
+
+    def take(self, canvas: Tensor, tile: Tensor, y: int, x: int, item: int = 0) -> None:
+        """See `runtime.device.Kernels.take`."""
+        self._native.tile_take(self._work, canvas, tile, y, x, item)
+
+    def blend(self, tile: Tensor, canvas: Tensor, windows: Windows, y: int, x: int, item: int = 0) -> None:
+        """See `runtime.device.Kernels.blend`."""
+        self._native.tile_blend(self._work, tile, canvas, *windows, y, x, item)
+
+    def match(self, planes: Tensor, moves: Tensor) -> None:
+        """See `runtime.device.Kernels.match`."""
+        self._native.match_planes(self._work, planes, moves)
+
+    def rows(self, planes: Tensor, out: Tensor) -> None:
+        """See `runtime.device.Kernels.rows`."""
+        there = self._again(out.shape, out.dtype, self._device.name)
+        here = self._again(out.shape, out.dtype, "pinned")
+        self._native.planar_to_image(self._work, planes, there, self._largest, len(self._plan.steps) + 1)
+        self._work.copy(self._seen, self._largest)
+        self._work.copy(here, there)
+        self._work.synchronize()
+        self._check()
+        out.copy_from(here)
 
     def draw(self, out: Tensor) -> None:
         """See `runtime.device.Kernels.draw`."""
@@ -239,7 +277,7 @@ class CudaKernels:
         """See `runtime.device.Kernels.color_fix`."""
         if name == "none":
             return content
-        out = self._buffer(content.shape, content.dtype, self._device.name)
+        out = self._again(content.shape, content.dtype, self._device.name)
         COLOR_FIXES[name](self, content, style, out)
         return out
 
@@ -249,7 +287,7 @@ class CudaKernels:
 
     def adain_fix(self, content: Tensor, style: Tensor, out: Tensor) -> None:
         """`kernels.adain_fix`, to another tensor."""
-        work = self._buffer((self._native.adain_work(content.shape),), "float64", self._device.name)
+        work = self._again((self._native.adain_work(content.shape),), "float64", self._device.name)
         self._native.adain_fix(self._work, content, style, out, work)
 
     def read(self, tensor: Tensor) -> Tensor:
@@ -297,13 +335,16 @@ class CudaKernels:
         Raises:
             GuardError: see `finish`.
         """
+        self._check()
+        for wanted, here in self._pixels:
+            wanted.copy_from(here)
+
+    def _check(self) -> None:
         largest = memoryview(self._seen).tolist()
         check_start(largest[0])
         for number, row in enumerate(self._plan.steps, 1):
             check_step(largest[number], number, row)
         check_picture(largest[-1])
-        for wanted, here in self._pixels:
-            wanted.copy_from(here)
 
     @property
     def needs(self) -> Needs:
@@ -349,6 +390,13 @@ class CudaKernels:
         given = next(self._recorded_in) if self._recorded_in is not None else self._device.take(shape, dtype, place)
         self.buffers.append(given)
         return given
+
+    def _again(self, shape: tuple[int, ...], dtype: str, place: str) -> Tensor:
+        """The same buffer at every call: what the last one put there has been read by then, in the stream's order."""
+        key = (shape, dtype, place)
+        if key not in self._kept:
+            self._kept[key] = self._buffer(*key)
+        return self._kept[key]
 
     def _sent(self, values: bytes, shape: tuple[int, ...], dtype: str) -> tuple[Tensor, Tensor]:
         """These values in pinned and in device memory."""

@@ -24,6 +24,10 @@ Needs = Sequence[tuple[tuple[int, ...], str, str]]
 """Shape, dtype and place of buffers."""
 
 
+Windows = tuple[Tensor, Tensor]
+"""What the rows and the columns of a tile count, float32 [h] and [w], on the device."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplerState:
     """Every tensor of the loop, allocated before it: float32, latents [B, 4, H, W]."""
@@ -69,6 +73,31 @@ class Kernels(Protocol):
     def download(self, planes: Tensor, pixels: Sequence[Tensor]) -> None:
         """The items of planes [B, 3, H, W] to host tensors, uint8 or uint16 [h, w, 1 or 3] each. The last call."""
 
+    def hold(self, pixels: object) -> object:
+        """A buffer, uint8 or uint16 [h, w, 1, 3 or 4], where `crop` reads it."""
+
+    def crop(self, held: object, y: int, x: int, out: Tensor, item: int) -> None:
+        """Pixels from (y, x) on to that item of `out` [B, 3, H, W] in [0, 1], continued by reflection."""
+
+    def zero(self, tensor: Tensor) -> None:
+        """Sets every element to 0."""
+
+    def take(self, canvas: Tensor, tile: Tensor, y: int, x: int, item: int = 0) -> None:
+        """A tile of a canvas [1, C, H, W] (`kernels.tile_take`)."""
+
+    def blend(self, tile: Tensor, canvas: Tensor, windows: Windows, y: int, x: int, item: int = 0) -> None:
+        """A weighted tile onto a canvas (`kernels.tile_blend`)."""
+
+    def match(self, planes: Tensor, moves: Tensor) -> None:
+        """Planes [B, C, H, W] from one mean and standard deviation to another (`kernels.match_planes`)."""
+
+    def rows(self, planes: Tensor, out: Tensor) -> None:
+        """The first rows of planes [1, 3, H, W] to a host tensor, uint8 or uint16 [h, w, 1 or 3], now.
+
+        Raises:
+            GuardError: they, or a stage before them, have NaN, infinity or values out of range.
+        """
+
     @property
     def needs(self) -> Needs:
         """Every buffer that the batch has taken so far, in order."""
@@ -81,8 +110,8 @@ class Kernels(Protocol):
         """
 
     def abandon(self, *, wait: bool = True) -> None:
-        """Instead of `download` and `finish`, where something failed or was stopped; waits for what is under way, or
-        leaves it.
+        """Instead of `download` and `finish`, where something failed or was stopped, or `rows` gave all there is; waits
+        for what is under way, or leaves it.
         """
 
 
@@ -101,8 +130,8 @@ class Device(Protocol):
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
         """Zeroed memory where the engines run."""
 
-    def constant(self, value: float) -> Tensor:
-        """float32 [1] of that value."""
+    def vector(self, values: Sequence[float], shape: tuple[int, ...] | None = None) -> Tensor:
+        """float32 of these values, each rounded once; [n], or of that shape."""
 
     def kernels(self, plan: Plan, noise: NoiseSource) -> Kernels:
         """For the pictures of one batch, which share plan and noise."""

@@ -37,6 +37,8 @@ class EnginePool:
         self._backend, self._bundle, self._settings, self._budget = backend, bundle, settings, budget
         self.description = backend.prepare(settings)
         self._base = resident_memory()
+        self.reserved = 0
+        """Bytes that the caller holds beside the buffers of calls, of `budget`."""
         self._open: dict[str, Runner] = {}
         """The last called comes last."""
         self._bound: dict[PooledCall, Call] = {}
@@ -94,6 +96,19 @@ class EnginePool:
             if self._last.get(call.graph) is call:
                 del self._last[call.graph]
 
+    def peak(self, buffers: int, pixels: int) -> int:
+        """The most that the process is expected to hold, in bytes.
+
+        Args:
+            buffers: bytes of all that the caller holds.
+            pixels: latent pixels of a call, batch included.
+        """
+        if self._budget is not None:
+            return max(self._need(graph, buffers - self.reserved, pixels) for graph in self._footprints)
+        footprints = self._footprints.values()
+        running = max(footprint.running for footprint in footprints)
+        return self._base + buffers + sum(footprint.open for footprint in footprints) + running * pixels
+
     def _opened(self, graph: str) -> Runner:
         runner = self._open.pop(graph, None) or self._backend.open(self._bundle, graph, self._settings)
         self._open[graph] = runner
@@ -104,7 +119,9 @@ class EnginePool:
         """The most that the process will hold while the graph is opened and run with no other engine open."""
         footprint = self._footprints[graph]
         running = footprint.open + pixels * footprint.running
-        return self._base + buffers + (running if graph in self._open else max(footprint.opening, running))
+        return (
+            self._base + self.reserved + buffers + (running if graph in self._open else max(footprint.opening, running))
+        )
 
     def _check(self, graph: str, need: int, *, picture: bool = False) -> None:
         if self._budget is not None and need > self._budget:

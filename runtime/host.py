@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 
 from runtime.clock import Clock
 from runtime.color_fix import COLOR_FIXES
-from runtime.device import Needs, SamplerState
+from runtime.device import Needs, SamplerState, Windows
 from runtime.engine_pool import PooledCall
 from runtime.guard import check_picture, check_start, check_step
-from runtime.kernels import Tensor, image_to_planar, planar_to_image, solver_step, start
+from runtime.kernels import (
+    Tensor,
+    crop_to_planar,
+    image_to_planar,
+    match_planes,
+    planar_to_image,
+    solver_step,
+    start,
+    tensor_from,
+    tile_blend,
+    tile_take,
+)
 from runtime.noise import NoiseSource, fill_items
 from solvers import Plan
 
@@ -72,6 +84,34 @@ class HostKernels:
         for item, wanted in enumerate(pixels):
             check_picture(planar_to_image(planes, wanted, item))
 
+    def hold(self, pixels: object) -> object:
+        """See `runtime.device.Kernels.hold`."""
+        return pixels
+
+    def crop(self, held: object, y: int, x: int, out: Tensor, item: int) -> None:
+        """See `runtime.device.Kernels.crop`."""
+        crop_to_planar(held, y, x, out, item)
+
+    def zero(self, tensor: Tensor) -> None:
+        """See `runtime.device.Kernels.zero`."""
+        tensor.fill(0.0)
+
+    def take(self, canvas: Tensor, tile: Tensor, y: int, x: int, item: int = 0) -> None:
+        """See `runtime.device.Kernels.take`."""
+        tile_take(canvas, tile, y, x, item)
+
+    def blend(self, tile: Tensor, canvas: Tensor, windows: Windows, y: int, x: int, item: int = 0) -> None:
+        """See `runtime.device.Kernels.blend`."""
+        tile_blend(tile, canvas, *windows, y, x, item)
+
+    def match(self, planes: Tensor, moves: Tensor) -> None:
+        """See `runtime.device.Kernels.match`."""
+        match_planes(planes, moves)
+
+    def rows(self, planes: Tensor, out: Tensor) -> None:
+        """See `runtime.device.Kernels.rows`."""
+        check_picture(planar_to_image(planes, out))
+
     @property
     def needs(self) -> Needs:
         """See `runtime.device.Kernels.needs`."""
@@ -95,11 +135,9 @@ class Host:
         """See `runtime.device.Device.tensor`."""
         return Tensor(shape, dtype)
 
-    def constant(self, value: float) -> Tensor:
-        """See `runtime.device.Device.constant`."""
-        tensor = Tensor((1,))
-        tensor.fill(value)
-        return tensor
+    def vector(self, values: Sequence[float], shape: tuple[int, ...] | None = None) -> Tensor:
+        """See `runtime.device.Device.vector`."""
+        return tensor_from(memoryview(array("f", values)).cast("B").cast("f", shape or (len(values),)))
 
     def kernels(self, plan: Plan, noise: NoiseSource) -> HostKernels:
         """See `runtime.device.Device.kernels`."""

@@ -21,7 +21,9 @@ from runtime.images import Picture, check_depth
 from runtime.kernels import Tensor
 from runtime.noise import noise_source
 from runtime.recording import Recording
+from runtime.rows import RowSink
 from runtime.sampler import sample, start_latent
+from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.workspace import Workspace
 from solvers import Plan
@@ -41,6 +43,9 @@ class Job:
     color_fix: str = "wavelet"
     bit_depth: int | None = None
     """Of the results; None: each picture's own."""
+    tiling: Tiling = field(default_factory=Tiling)
+    sink: RowSink | None = None
+    """Where the rows of the one picture go instead of into memory."""
     trace: Trace | None = None
     control: Control = field(default_factory=Control)
 
@@ -90,6 +95,12 @@ class Pending:
             self._landing.abandon()
 
 
+def result_pixels(picture: Picture, job: Job) -> tuple[tuple[int, int, int], str]:
+    """Shape and dtype of the picture at four times its size."""
+    shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
+    return shape, f"uint{job.bit_depth or picture.bit_depth}"
+
+
 def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -> Pending:
     """Puts a batch, as many pictures as the workspace takes, on its device; where that works at once, it is done then.
 
@@ -100,7 +111,7 @@ def submit(ws: Workspace, pictures: Sequence[Picture], job: Job, clock: Clock) -
         StoppedError: of the job's control.
     """
     job.control.check()
-    pixels = tuple(_pixels(picture, job.bit_depth) for picture in pictures)
+    pixels = tuple(Tensor(*result_pixels(picture, job)) for picture in pictures)
     walk = partial(_walk, ws, pictures, pixels)
     if ws.recordings is not None:
         recording = ws.recordings.submit(pictures, pixels, job, clock, walk)
@@ -174,8 +185,3 @@ def _walk(
         record("colorfixed", fixed)
     with clock.time("finish"), clock.span("convert"):
         kernels.download(fixed, pixels)
-
-
-def _pixels(picture: Picture, bit_depth: int | None) -> Tensor:
-    shape = (UPSCALE * picture.height, UPSCALE * picture.width, 1 if picture.grey else 3)
-    return Tensor(shape, f"uint{bit_depth or picture.bit_depth}")

@@ -13,15 +13,9 @@ from runtime.kernels import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """A restored picture and how it came about."""
+class Report:
+    """How a picture came about."""
 
-    image: Any
-    """PIL.Image.Image: L, LA, RGB or RGBA, and I;16 for 16-bit grey. Pillow has no mode for other 16-bit pictures, so
-    those are in 8 bits here, and whole in `pixels` and `save`. For a buffer input this is `pixels`."""
-    pixels: Tensor
-    """A `runtime.Image8` (buffer protocol and DLPack): uint8 or, where the input has 16 bits, uint16 [H, W, C] with C =
-    1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
     timings: Mapping[str, float]
     """Seconds by stage, and `total`; the image file's decoding is `load`."""
     seed: int
@@ -40,6 +34,18 @@ class Result:
     made again; a sentence each."""
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     """The input's `icc_profile` and `exif`, where they fit the result; the EXIF's orientation is applied and gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Report):
+    """A restored picture and how it came about."""
+
+    image: Any
+    """PIL.Image.Image: L, LA, RGB or RGBA, and I;16 for 16-bit grey. Pillow has no mode for other 16-bit pictures, so
+    those are in 8 bits here, and whole in `pixels` and `save`. For a buffer input this is `pixels`."""
+    pixels: Tensor
+    """A `runtime.Image8` (buffer protocol and DLPack): uint8 or, where the input has 16 bits, uint16 [H, W, C] with C =
+    1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
 
     def save(
         self,

@@ -17,20 +17,26 @@ from engines.backends import check_engine, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import DossrError, EngineError, SettingsError, StoppedError
-from runtime.arguments import memory_budget, option_pairs, thread_count
+from runtime.arguments import memory_budget, option_pairs, picture_sides, thread_count
 from runtime.batch import Batch
 from runtime.clock import Clock
+from runtime.color_fix import color_fix_named
 from runtime.control import Control, OnProgress, chosen_control
 from runtime.default_bundle import default_bundle
-from runtime.fallback import AUTO, Ways
-from runtime.images import Picture, check_scale, load_picture
+from runtime.fallback import AUTO, Made, Ways
+from runtime.file_rows import FileRows
+from runtime.images import Picture, check_scale, load_picture, result_depth
+from runtime.kernels import Tensor
 from runtime.pace import Pace, Work
 from runtime.pipeline import Job
 from runtime.plans import chosen_plan
-from runtime.result import Result
+from runtime.result import Report, Result
+from runtime.rows import RowSink
+from runtime.run_plan import CallPace, RunPlan, engine_calls, plan_run
 from runtime.stream import PictureStream
+from runtime.tiles import Tiling
 from runtime.trace import Trace
-from runtime.workspace import largest_batch, latent_size_needed
+from runtime.workspace import latent_size_needed
 
 _SLICE = 0.05
 """Seconds after which a call that waits for its turn looks whether it is to stop."""
@@ -98,6 +104,7 @@ class Upscaler:
         backend = choose_backend(engine, opened, settings)
         self._lock = threading.Lock()
         self._pace = Pace()
+        self._calls = CallPace()
         self._manifest = opened.manifest
         self._closed = False
         self._ways = Ways(opened, backend, settings, budget, fallback, record=bool(cuda_graphs))
@@ -130,6 +137,9 @@ class Upscaler:
         bit_depth: int | None = None,
         plan: solvers.Plan | None = None,
         force_plan: bool = False,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
         trace: Trace | None = None,
         on_progress: OnProgress | None = None,
         timeout: float | None = None,
@@ -149,6 +159,7 @@ class Upscaler:
             bit_depth: of the result, 8 or 16; None: the input's.
             plan: a plan of your own instead of `steps` and `order`.
             force_plan: take the plan even if its t1 or prediction type is not the one that the bundle was trained with.
+            tile, tile_overlap, tile_batch: how large pictures are cut; see `runtime.tiles.Tiling`.
             trace: collects every intermediate.
             on_progress, timeout: as of `Control`; begins anew where the picture is made again.
             control: instead of these two, to cancel the call from another thread.
@@ -174,6 +185,7 @@ class Upscaler:
                 noise=noise,
                 color_fix=color_fix,
                 bit_depth=bit_depth,
+                tiling=Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch),
                 trace=trace,
                 control=begun,
             )
@@ -181,6 +193,142 @@ class Upscaler:
             picture = load_picture(image)
         begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
         return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
+
+    def rows(
+        self,
+        image: object,
+        sink: RowSink,
+        *,
+        steps: int | None = None,
+        order: int | None = None,
+        seed: int = 42,
+        noise: str | Sequence[Any] = "philox",
+        color_fix: str = "wavelet",
+        bit_depth: int | None = None,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
+    ) -> Report:
+        """Restores one picture and hands it on row by row, without keeping it: the memory of a picture in tiles then
+        grows only by its input, eight latent canvases and one row of tiles of the result.
+
+        Args:
+            image: as of `__call__`; alpha is left out, and the result is 4 times as large.
+            sink: takes the rows; a whole picture comes in one piece. Where rows were wrong, it begins again.
+            steps, order, seed, noise, color_fix, bit_depth, tile, tile_overlap, tile_batch, on_progress, timeout,
+                control: as of `__call__`.
+
+        Raises:
+            DossrError: as `__call__`, and what the sink raises.
+        """
+        clock = Clock()
+        begun = chosen_control(control, on_progress, timeout).begin()
+        job = Job(
+            plan=chosen_plan(self._manifest, steps, order, None, False),
+            seed=seed,
+            noise=noise,
+            color_fix=color_fix,
+            bit_depth=bit_depth,
+            tiling=Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch),
+            sink=sink,
+            control=begun,
+        )
+        with clock.time("load"), clock.span("load"):
+            picture = load_picture(image)
+        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
+        return self._handed_on(self._submitted(Batch((picture,), job, clock)))
+
+    def write(
+        self,
+        image: object,
+        path: str | Path,
+        *,
+        scale: float = 4,
+        quality: int | None = None,
+        bit_depth: int | None = None,
+        overwrite: bool = False,
+        steps: int | None = None,
+        order: int | None = None,
+        seed: int = 42,
+        noise: str | Sequence[Any] = "philox",
+        color_fix: str = "wavelet",
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        control: Control | None = None,
+    ) -> Report:
+        """Restores one picture into a file, whole or not at all; one in tiles without holding the result (PNG, TIFF and
+        JPEG; other formats are collected first).
+
+        Args:
+            image, scale, steps, order, seed, noise, color_fix, tile, tile_overlap, tile_batch, on_progress, timeout,
+                control: as of `__call__`.
+            path, quality, bit_depth, overwrite: as of `Result.save`.
+
+        Raises:
+            DossrError: as `__call__` and `Result.save`.
+        """
+        check_scale(scale)
+        picture = load_picture(image)
+        path = Path(path)
+        rows = FileRows(path, picture, scale=scale, quality=quality, bit_depth=bit_depth, overwrite=overwrite)
+        with rows as sink:
+            return self.rows(
+                picture,
+                sink,
+                steps=steps,
+                order=order,
+                seed=seed,
+                noise=noise,
+                color_fix=color_fix,
+                bit_depth=result_depth(path, bit_depth, picture.bit_depth),
+                tile=tile,
+                tile_overlap=tile_overlap,
+                tile_batch=tile_batch,
+                on_progress=on_progress,
+                timeout=timeout,
+                control=control,
+            )
+
+    def plan(
+        self,
+        image: object,
+        *,
+        steps: int | None = None,
+        order: int | None = None,
+        color_fix: str = "wavelet",
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
+    ) -> RunPlan:
+        """What a picture will take, without making it.
+
+        Args:
+            image: (width, height), or as of `__call__`, of which the size counts.
+            steps, order, color_fix, tile, tile_overlap, tile_batch: as of `__call__`.
+
+        Returns:
+            Tiles, engine calls, memory and time on the asked engine.
+
+        Raises:
+            SettingsError: a setting is outside its range.
+            ImageError: the picture cannot be read, or is too large for the bundle.
+            MemoryBudgetError: it takes more than `max_memory`.
+            EngineError: the Upscaler is closed.
+        """
+        tiling = Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch)
+        color_fix_named(color_fix)
+        count = len(chosen_plan(self._manifest, steps, order, None, False).steps)
+        width, height = picture_sides(image)
+        with self._lock:
+            self._check_open()
+            way = self._ways.asked
+            return plan_run(way, width, height, steps=count, color_fix=color_fix, tiling=tiling, pace=self._calls)
 
     def stream(
         self,
@@ -194,10 +342,14 @@ class Upscaler:
         noise: str = "philox",
         color_fix: str = "wavelet",
         bit_depth: int | None = None,
+        tile: int | str | None = AUTO,
+        tile_overlap: int | None = None,
+        tile_batch: int | None = None,
         on_progress: OnProgress | None = None,
         timeout: float | None = None,
         control: Control | None = None,
         load: Callable[[Any], Picture] = load_picture,
+        sink: Callable[[Picture, int], RowSink] | None = None,
     ) -> Iterator[Result]:
         """Restores pictures one after the other, while the next ones are loaded and put on the device.
 
@@ -206,9 +358,12 @@ class Upscaler:
                 caller's thread.
             batch: how many pictures of one size (padded) among those are restored together, at most: up to what the
                 engines take. Each has the noise that it has alone.
-            scale, steps, order, seed, color_fix, bit_depth, on_progress, timeout, control: see `__call__`.
+            scale, steps, order, seed, color_fix, bit_depth, tile, tile_overlap, tile_batch, on_progress, timeout,
+                control: see `__call__`. Pictures in tiles are restored one by one.
             noise: "philox" or "torch-cpu".
             load: decodes an image, in a thread of its own; one that checks more may raise any DossrError.
+            sink: asked for each picture in tiles, with its number: where its rows go, as of `rows`. Its result has no
+                pixels then (0x0) and no image.
 
         Returns:
             An iterator of the results, in order. What goes wrong with a picture is raised at its turn (`next`), and the
@@ -226,18 +381,22 @@ class Upscaler:
             raise SettingsError(f"batch must be a whole number in 1..{most}, which the engines take, not {batch!r}")
         plan = chosen_plan(self._manifest, steps, order, None, False)
         control = chosen_control(control, on_progress, timeout)
-        job = Job(plan=plan, seed=seed, noise=noise, color_fix=color_fix, bit_depth=bit_depth)
+        tiling = Tiling(tile=tile, overlap=tile_overlap, batch=tile_batch)
+        job = Job(plan=plan, seed=seed, noise=noise, color_fix=color_fix, bit_depth=bit_depth, tiling=tiling)
         count = len(images) if isinstance(images, Sized) else None
 
         def start(pictures: tuple[Picture, ...], number: int) -> Batch:
             batch = Batch(pictures, job, Clock())
             begun = control.begin(image=number, images=count, work=Work(self._pace, batch.area, len(plan.steps)))
-            batch.job = dataclasses.replace(job, control=begun)
+            rows = sink(pictures[0], number) if sink is not None and self._cuts(pictures[0], tiling) else None
+            batch.job = dataclasses.replace(job, control=begun, sink=rows)
             return self._submitted(batch)
 
         def finish(submitted: Batch) -> list[Result | DossrError]:
             pictures = submitted.pictures
             try:
+                if submitted.job.sink is not None:
+                    return [Result(image=None, pixels=Tensor((0, 0, 3), "uint8"), **vars(self._handed_on(submitted)))]
                 return list(self._finished(submitted, scale))
             except DossrError as error:
                 if len(pictures) == 1 or isinstance(error, StoppedError):
@@ -249,7 +408,7 @@ class Upscaler:
             images,
             batch,
             load,
-            lambda picture: largest_batch(profiles, picture.width, picture.height),
+            lambda picture: self._ways.asked.largest_batch(picture.width, picture.height, tiling),
             lambda picture: latent_size_needed(picture.width, picture.height),
             start,
             finish,
@@ -266,12 +425,38 @@ class Upscaler:
 
     def _finished(self, batch: Batch, scale: float) -> list[Result]:
         """The results, made again where values went wrong."""
-        with self._turn(batch.job.control):
-            made = self._ways.first_right(batch.pixels, batch.job.forget)
+        made = self._made(batch)
         results = batch.results(made, scale)
-        if not made.guard_hits:
-            self._pace.learn(results[0].timings, batch.area, len(batch.job.plan.steps))
+        self._learn(batch, made, results[0])
         return results
+
+    def _handed_on(self, batch: Batch) -> Report:
+        """A picture whose rows are in its job's sink."""
+        made = self._made(batch)
+        report = batch.report(made)
+        self._learn(batch, made, report)
+        return report
+
+    def _cuts(self, picture: Picture, tiling: Tiling) -> bool:
+        """Whether it is made in tiles; what is wrong with that is told when it is made."""
+        try:
+            return self._ways.asked.grid(picture.width, picture.height, tiling) is not None
+        except DossrError:
+            return False
+
+    def _made(self, batch: Batch) -> Made[tuple[Tensor, ...]]:
+        with self._turn(batch.job.control):
+            return self._ways.first_right(batch.pixels, batch.job.forget)
+
+    def _learn(self, batch: Batch, made: Made[tuple[Tensor, ...]], report: Report) -> None:
+        """What the next pictures will take."""
+        if made.guard_hits or batch.shape is None:
+            return
+        steps = len(batch.job.plan.steps)
+        self._pace.learn(report.timings, batch.area, steps)
+        size, grid = batch.shape
+        calls = engine_calls(self._manifest, grid, size[0], steps, batch.job.color_fix)
+        self._calls.learn(report.spans, report.timings["total"], calls, size, grid)
 
     @contextlib.contextmanager
     def _turn(self, control: Control) -> Iterator[None]:

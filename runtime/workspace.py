@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from engines.bundle import Manifest
 from engines.errors import ImageTooLargeError
@@ -35,6 +36,12 @@ class Workspace:
     recordings: Recordings | None = None
     """Of batches of this size; None: they are always put on the device call by call."""
 
+    @property
+    def size(self) -> Size:
+        """(B, H, W) of its latents."""
+        batch, _, height, width = self.state.latent.shape
+        return batch, height, width
+
     def run(self, graph: str) -> None:
         """Runs one graph on the bound buffers; a graph that the bundle does not have is passed over."""
         if call := self.calls.get(graph):
@@ -59,7 +66,8 @@ def working_size(profiles: Sequence[Profile], width: int, height: int, batch: in
         largest = [f"{low * W}x{low * H}" for B, H, W in (profile.max for profile in profiles) if batch <= B]
         raise ImageTooLargeError(
             f"the picture is {width}x{height}, this bundle takes at most {' or '.join(dict.fromkeys(largest))}; crop "
-            "it, or export with a larger --static shape or without one, or build TensorRT engines of a larger --profile"
+            "it, let it be cut into tiles (of engines from 32x32 on), export with a larger --static shape or without "
+            "one, or build TensorRT engines of a larger --profile"
         )
     return profiles[chosen].padded(needed)
 
@@ -75,6 +83,16 @@ def latent_size_needed(width: int, height: int) -> tuple[int, int]:
     low = VAE_FACTOR // UPSCALE
     H, W = (-(-pixels // LOW_RES_MULTIPLE) * LOW_RES_MULTIPLE // low for pixels in (height, width))
     return H, W
+
+
+def buffer_bytes(manifest: Manifest, size: Size) -> int:
+    """Bytes of a workspace's buffers."""
+    batch, H, W = size
+    sizes = axis_sizes(size)
+    pictures = 3 * (sizes["h"] * sizes["w"] + 2 * VAE_FACTOR * H * VAE_FACTOR * W)
+    latents = (10 + manifest.separate_condition) * LATENT_CHANNELS * H * W
+    residuals = manifest.graphs["controlnet"].spec.outputs if "controlnet" in manifest.graphs else ()
+    return 4 * (batch * (pictures + latents) + sum(prod(resolve_shape(spec.shape, sizes)) for spec in residuals))
 
 
 def make_workspace(
@@ -96,7 +114,7 @@ def make_workspace(
     low_res = device.tensor((batch, 3, sizes["h"], sizes["w"]))
     mean, std = new_latent(), new_latent()
     condition = new_latent() if manifest.separate_condition else mean
-    control_scale = device.constant(1.0)
+    control_scale = device.vector((1.0,))
     state = SamplerState(
         latent=new_latent(),
         x0_hat=new_latent(),

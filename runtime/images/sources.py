@@ -28,7 +28,7 @@ _BITS_PER_SAMPLE = 258  # TIFF tag
 
 def load_picture(source: object) -> Picture:
     """Decodes an input: a path, the bytes of an image file, an open binary file, a PIL image, or a uint8 or uint16
-    [h, w, 3 or 4] buffer or DLPack object.
+    [h, w, 3 or 4] buffer or DLPack object. A `Picture` is decoded already.
 
     The EXIF orientation is applied. Grey stays grey, 16 bits stay 16 bits; palettes, CMYK, Lab and the rest become
     8-bit RGB; alpha is kept apart. docs/images.md has the table.
@@ -37,6 +37,8 @@ def load_picture(source: object) -> Picture:
         ImageNotFoundError, ImageDecodeError, ImageTooLargeError: see there.
         ImageError: the object is none of these.
     """
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, Image.Image):
         with _named_errors("the PIL image"):
             return from_pil(source, "the PIL image")

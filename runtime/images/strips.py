@@ -49,6 +49,7 @@ def open_strips(
     metadata: Mapping[str, bytes] | None = None,
     quality: int | None = None,
     overwrite: bool = False,
+    ready: Callable[[Path], None] | None = None,
 ) -> Iterator[StripWriter]:
     """Opens a file for rows from top to bottom. At the end of the `with` block it gets its name; after an error, Ctrl-C
     included, nothing is left.
@@ -61,6 +62,7 @@ def open_strips(
         metadata: `icc_profile` and `exif`.
         quality: 1..100, of JPEG, WebP and AVIF; None: the format's own.
         overwrite: replace a file that exists.
+        ready: see `runtime.images.save_picture`.
 
     Raises:
         OutputExistsError: the file exists, and `overwrite` is False.
@@ -87,6 +89,8 @@ def open_strips(
             writer.finish()
         with named_write_errors(path):
             encoder.complete(temporary)
+            if ready is not None:
+                ready(temporary)
 
 
 @contextmanager

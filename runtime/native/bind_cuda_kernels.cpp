@@ -10,7 +10,6 @@ namespace dossr {
 namespace {
 
 constexpr std::int64_t kWord = 0xffffffff;
-constexpr std::int64_t kMostSide = std::int64_t{1} << 30;
 
 using List = std::initializer_list<Named>;
 
@@ -170,19 +169,32 @@ void step(const Stream& stream, const Tensor& x, const Tensor& output, const Ten
         [&](cudaStream_t on) { cuda::solver_step(on, arrays, shape, table, number); });
 }
 
-void to_planar(const Stream& stream, const Tensor& src, const Tensor& out, nb::handle item) {
+// As of bind_image.cpp.
+void convert_pixels(const Stream& stream, const Tensor& src, const Tensor& out, nb::handle item, std::int64_t y,
+                    std::int64_t x, bool whole) {
     require_device(stream.device(), {{"src", src}, {"out", out}});
     float* const picture = picture_of("out", out, item);
     const Shape &from = src.shape(), &to = out.shape();
-    require_pixels(src.dtype(), from, src.describe(), out);
+    require_pixels(src.dtype(), from, src.describe());
+    if (whole) require_room(from, src.describe(), out);
+    require_sides("src", src, kMostSide);
     require_sides("out", out, kMostSide);
     require_apart({"out", out}, {{"src", src}});
     run(stream, "launching image_to_planar", [&](cudaStream_t on) {
         const auto convert = [&](const auto* pixels) {
-            cuda::image_to_planar(on, pixels, static_cast<int>(from[2]), from[0], from[1], picture, to[2], to[3]);
+            cuda::image_to_planar(on, pixels, static_cast<int>(from[2]), from[0], from[1], picture, to[2], to[3], y,
+                                  x);
         };
         src.dtype() == Dtype::uint8 ? convert(src.as<std::uint8_t>()) : convert(src.as<std::uint16_t>());
     });
+}
+
+void to_planar(const Stream& stream, const Tensor& src, const Tensor& out, nb::handle item) {
+    convert_pixels(stream, src, out, item, 0, 0, true);
+}
+
+void crop(const Stream& stream, const Tensor& src, nb::handle y, nb::handle x, const Tensor& out, nb::handle item) {
+    convert_pixels(stream, src, out, item, integer("y", y, 0, kMostSide / 2), integer("x", x, 0, kMostSide / 2), false);
 }
 
 void to_image(const Stream& stream, const Tensor& src, const Tensor& out, const Tensor& largest, nb::handle index,
@@ -251,6 +263,26 @@ void blend(const Stream& stream, const Tensor& tile, const Tensor& canvas, const
     });
 }
 
+void take(const Stream& stream, const Tensor& canvas, const Tensor& tile, nb::handle y, nb::handle x,
+          nb::handle item) {
+    require_device(stream.device(), {{"canvas", canvas}, {"tile", tile}});
+    const BlendShape shape = take_shape(canvas, tile, y, x);
+    require_sides("canvas", canvas, kMostSide);
+    require_sides("tile", tile, kMostSide);
+    float* const picture = item_of("tile", tile, item);
+    run(stream, "launching tile_take",
+        [&](cudaStream_t on) { cuda::tile_take(on, canvas.as<float>(), picture, shape); });
+}
+
+void match(const Stream& stream, const Tensor& planes, const Tensor& moves) {
+    require_device(stream.device(), {{"planes", planes}, {"moves", moves}});
+    require_moves(planes, moves);
+    const Shape& shape = planes.shape();
+    run(stream, "launching match_planes", [&](cudaStream_t on) {
+        cuda::match_planes(on, planes.as<float>(), moves.as<float>(), shape[0], shape[1], shape[2] * shape[3]);
+    });
+}
+
 }  // namespace
 
 void bind_cuda_kernels(nb::module_& cuda) {
@@ -267,6 +299,9 @@ void bind_cuda_kernels(nb::module_& cuda) {
     cuda.def("wavelet_fix", &wavelet, "stream"_a, "content"_a, "style"_a, "out"_a);
     cuda.def("adain_work", &adain_work, "shape"_a.none());
     cuda.def("adain_fix", &adain, "stream"_a, "content"_a, "style"_a, "out"_a, "work"_a);
+    cuda.def("crop_to_planar", &crop, "stream"_a, "src"_a, "y"_a.none(), "x"_a.none(), "out"_a, "item"_a.none() = 0);
+    cuda.def("tile_take", &take, "stream"_a, "canvas"_a, "tile"_a, "y"_a.none(), "x"_a.none(), "item"_a.none() = 0);
+    cuda.def("match_planes", &match, "stream"_a, "planes"_a, "moves"_a);
     cuda.def("tile_blend", &blend, "stream"_a, "tile"_a, "canvas"_a, "window_y"_a, "window_x"_a, "y"_a.none(),
              "x"_a.none(), "item"_a.none() = 0);
 }

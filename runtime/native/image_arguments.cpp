@@ -26,12 +26,15 @@ float* picture_of(const char* name, const Tensor& planes, nb::handle item) {
     return item_of(name, planes, item);
 }
 
-void require_pixels(Dtype dtype, const Shape& shape, const std::string& description, const Tensor& out) {
+void require_pixels(Dtype dtype, const Shape& shape, const std::string& description) {
     const std::string expected = "src: expected uint8 or uint16 [h, w, 1, 3 or 4]";
     if (!is_sample(dtype)) throw nb::type_error((expected + ", got " + description).c_str());
     if (shape.size() != 3 || shape[0] < 1 || shape[1] < 1 || (shape[2] != 1 && shape[2] != 3 && shape[2] != 4)) {
         wrong_value(expected + " with h and w of 1 or more, got " + description);
     }
+}
+
+void require_room(const Shape& shape, const std::string& description, const Tensor& out) {
     if (out.shape()[2] < shape[0] || out.shape()[3] < shape[1]) {
         wrong_value("out: expected sides no smaller than those of src, " + description + ", got " + out.describe());
     }
@@ -87,6 +90,41 @@ BlendShape blend_shape(const Tensor& tile, const Tensor& canvas, const Tensor& w
             part[3],  whole[2],
             whole[3], integer("y", y, 0, whole[2] - part[2]),
             integer("x", x, 0, whole[3] - part[3])};
+}
+
+BlendShape take_shape(const Tensor& canvas, const Tensor& tile, nb::handle y, nb::handle x) {
+    require_dtype("canvas", canvas, Dtype::float32);
+    require_rank("canvas", canvas, 4, "[1, C, H, W]");
+    require_dtype("tile", tile, Dtype::float32);
+    require_rank("tile", tile, 4, "[B, C, h, w]");
+    const Shape &part = tile.shape(), &whole = canvas.shape();
+    if (whole[0] != 1 || whole[1] != part[1]) {
+        wrong_value("canvas: expected float32 [1, C, H, W] with the channels of tile, " + tile.describe() + ", got " +
+                    canvas.describe());
+    }
+    require_apart({"tile", tile}, {{"canvas", canvas}});
+    return {part[1], part[2], part[3], whole[2], whole[3], integer("y", y, 0, whole[2]), integer("x", x, 0, whole[3])};
+}
+
+void require_moments(const Tensor& tile, const Tensor& sums, const Tensor& window_y, const Tensor& window_x) {
+    require_dtype("tile", tile, Dtype::float32);
+    require_rank("tile", tile, 4, "[B, C, h, w]");
+    const Shape& shape = tile.shape();
+    require_dtype("sums", sums, Dtype::float64);
+    if (sums.shape() != Shape{shape[1], 2}) {
+        wrong_value("sums: expected float64 [C, 2] with the channels of tile, " + tile.describe() + ", got " +
+                    sums.describe());
+    }
+    require_float32("window_y", window_y, {shape[2]});
+    require_float32("window_x", window_x, {shape[3]});
+    require_apart({"sums", sums}, {{"tile", tile}, {"window_y", window_y}, {"window_x", window_x}});
+}
+
+void require_moves(const Tensor& planes, const Tensor& moves) {
+    require_dtype("planes", planes, Dtype::float32);
+    require_rank("planes", planes, 4, "[B, C, H, W]");
+    require_float32("moves", moves, {planes.shape()[1], 3});
+    require_apart({"planes", planes}, {{"moves", moves}});
 }
 
 }  // namespace dossr

@@ -1,5 +1,6 @@
 #include "image_to_planar.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -19,35 +20,29 @@ float fraction_at(const std::uint8_t* place) {
 }  // namespace
 
 template <typename Sample>
-void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width) {
-    std::vector<std::int64_t> folded(static_cast<std::size_t>(width - source.width));
-    for (std::int64_t x = source.width; x < width; ++x) folded[x - source.width] = reflected(x, source.width);
+void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width, std::int64_t y,
+                     std::int64_t x) {
+    const std::int64_t inside = std::clamp<std::int64_t>(source.width - x, 0, width);
+    std::vector<std::int64_t> folded(static_cast<std::size_t>(width - inside));
+    for (std::int64_t j = inside; j < width; ++j) folded[j - inside] = reflected(x + j, source.width);
 
-    const std::int64_t plane = height * width;
-    parallel_for(source.height, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t y = begin; y < end; ++y) {
-            for (int c = 0; c < 3; ++c) {
-                const std::uint8_t* pixel = source.data + y * source.row_stride + c * source.channel_stride;
-                float* row = out + c * plane + y * width;
-                for (std::int64_t x = 0; x < source.width; ++x) {
-                    row[x] = fraction_at<Sample>(pixel + x * source.column_stride);
-                }
-                for (std::int64_t x = source.width; x < width; ++x) row[x] = row[folded[x - source.width]];
-            }
-        }
-    });
-    const std::int64_t padding = height - source.height;
-    parallel_for(3 * padding, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(3 * height, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
-            const std::int64_t y = source.height + i % padding;
-            float* rows = out + i / padding * plane;
-            std::memcpy(rows + y * width, rows + reflected(y, source.height) * width,
-                        static_cast<std::size_t>(width) * sizeof(float));
+            const std::int64_t line = reflected(y + i % height, source.height);
+            const std::uint8_t* const pixel = source.data + line * source.row_stride + i / height * source.channel_stride;
+            const std::uint8_t* const first = pixel + x * source.column_stride;
+            float* const row = out + i * width;
+            for (std::int64_t j = 0; j < inside; ++j) row[j] = fraction_at<Sample>(first + j * source.column_stride);
+            for (std::int64_t j = inside; j < width; ++j) {
+                row[j] = fraction_at<Sample>(pixel + folded[j - inside] * source.column_stride);
+            }
         }
     });
 }
 
-template void image_to_planar<std::uint8_t>(const PixelSource&, float*, std::int64_t, std::int64_t);
-template void image_to_planar<std::uint16_t>(const PixelSource&, float*, std::int64_t, std::int64_t);
+template void image_to_planar<std::uint8_t>(const PixelSource&, float*, std::int64_t, std::int64_t, std::int64_t,
+                                            std::int64_t);
+template void image_to_planar<std::uint16_t>(const PixelSource&, float*, std::int64_t, std::int64_t, std::int64_t,
+                                             std::int64_t);
 
 }  // namespace dossr

@@ -1,4 +1,4 @@
-// 8- or 16-bit interleaved pixels to float planes in [0, 1], padded right and bottom by reflection.
+// 8- or 16-bit interleaved pixels, or a window of them, to float planes in [0, 1]; continued right and bottom by reflection.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,10 @@ struct PixelSource {
     std::int64_t row_stride, column_stride, channel_stride;
 };
 
-// out: contiguous [3, height, width] with height >= source.height >= 1 and width >= source.width >= 1.
+// out: contiguous [3, height, width], whose corner is at (y, x) of the source; sides of the source are 1 or more.
 // Sample: std::uint8_t or std::uint16_t.
 template <typename Sample>
-void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width);
+void image_to_planar(const PixelSource& source, float* out, std::int64_t height, std::int64_t width, std::int64_t y,
+                     std::int64_t x);
 
 }  // namespace dossr

@@ -65,10 +65,12 @@ void start(cudaStream_t stream, const StartArrays& arrays, const ImageShape& sha
 void solver_step(cudaStream_t stream, const StepArrays& arrays, const ImageShape& shape, const DevicePlan& plan,
                  std::int64_t row);
 
-// in: [source_height, source_width, channels], channels 1, 3 or 4; out: [3, height, width]. Sides below 2^30.
+// in: [source_height, source_width, channels], channels 1, 3 or 4; out: [3, height, width], whose corner is at (y, x) of
+// the source. Sides, and those of the window in the source, below 2^30.
 template <typename Sample>
 void image_to_planar(cudaStream_t stream, const Sample* in, int channels, std::int64_t source_height,
-                     std::int64_t source_width, float* out, std::int64_t height, std::int64_t width);
+                     std::int64_t source_width, float* out, std::int64_t height, std::int64_t width, std::int64_t y,
+                     std::int64_t x);
 
 // in: [3, source_height, source_width]; out: [height, width, channels], channels 1 or 3; *largest as by DevicePlan.
 template <typename Sample>
@@ -87,6 +89,13 @@ void adain_fix(cudaStream_t stream, const float* content, const float* style, fl
 // Sides below 2^30.
 void tile_blend(cudaStream_t stream, const float* tile, float* canvas, const float* window_y, const float* window_x,
                 const BlendShape& shape);
+
+// Planes of 2^40 elements at the most.
+void match_planes(cudaStream_t stream, float* planes, const float* moves, std::int64_t items, std::int64_t channels,
+                  std::int64_t size);
+
+// Sides below 2^30.
+void tile_take(cudaStream_t stream, const float* canvas, float* tile, const BlendShape& shape);
 
 }  // namespace cuda
 }  // namespace dossr

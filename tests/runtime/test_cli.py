@@ -14,6 +14,7 @@ import pyvips
 from PIL import Image
 from safetensors.numpy import load_file
 
+import runtime
 from tests.paths import REPOSITORY
 from tests.runtime.odd_images import ramp, vips
 from tests.tiny import write_tiny_bundle
@@ -59,6 +60,33 @@ def test_one_picture(bundle, photo, tmp_path):
     assert "\r" not in done.stderr
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (80, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--tile", "16"], {"tile": 16}),
+        (
+            ["--tile", "16", "--tile-overlap", "8", "--tile-batch", "2"],
+            {"tile": 16, "tile_overlap": 8, "tile_batch": 2},
+        ),
+        (["--tile", "never"], {"tile": None}),
+    ],
+)
+def test_tiles(bundle, tmp_path, options, settings):
+    given = np.random.default_rng(0).integers(0, 255, (12, 50, 3), np.uint8)
+    Image.fromarray(given).save(tmp_path / "photo.png")
+    done = run(tmp_path / "photo.png", "-o", tmp_path / "out.png", "--bundle", bundle, "--quiet", *options)
+    assert done.returncode == 0, done.stderr
+    with runtime.Upscaler(bundle) as upscaler:
+        expected = np.asarray(upscaler(given, **settings).pixels)
+    with Image.open(tmp_path / "out.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_tiles_out_of_range(bundle, photo, tmp_path):
+    done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--tile", "9")
+    failed(done, 2, 'error: SettingsError: tile must be "auto", None (never) or a multiple of 8')
 
 
 def test_json(bundle, photo, tmp_path):

@@ -107,7 +107,7 @@ def test_a_picture_beyond_the_budget_is_refused(bundle):
         assert upscaler(PHOTO).image.shape == (64, 64, 3)
         large = np.zeros((1024, 1024, 3), np.uint8)
         with pytest.raises(MemoryBudgetError, match="for a picture of this size"):
-            upscaler(large)
+            upscaler(large, tile=None)
         assert not upscaler._ways.asked.pool._bound  # no buffers of either size are kept
         assert upscaler(PHOTO).image.shape == (64, 64, 3)
 

@@ -167,7 +167,7 @@ def test_static_bundle_pads_small_pictures_and_refuses_large_ones(tmp_path, capl
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "padded, here to 48x32" in caplog.text
         with pytest.raises(ImageTooLargeError, match="the picture is 49x32, this bundle takes at most 48x32"):
-            static(photo(49, 32))
+            static(photo(49, 32), tile=None)
 
 
 def test_threads_get_the_pictures_that_they_asked_for(upscaler):

@@ -144,6 +144,44 @@ def test_many_pictures_leave_nothing_on_the_gpu(bundle, machine):
     assert machine.alive() <= before + 3, "the device's streams go with the last reference"
 
 
+@pytest.mark.parametrize("fix", ["wavelet", "adain", "none"])
+@pytest.mark.parametrize("noise", ["philox", "torch-cpu"])
+def test_a_picture_in_tiles_is_the_hosts(gpu, cpu, fix, noise):
+    settings = {"steps": 3, "tile": 32, "color_fix": fix, "noise": noise}
+    given = photo(150, 70)
+    expected = pixels(cpu(given, **settings))
+    for batch in (None, 3):
+        assert pixels(gpu(given, tile_batch=batch, **settings)) == expected
+    assert gpu.plan(given, **settings).tile_batch == 4
+
+
+def test_a_trace_in_tiles_is_the_hosts(gpu, cpu, tmp_path):
+    for upscaler, name in ((gpu, "gpu"), (cpu, "cpu")):
+        trace = Trace()
+        upscaler(photo(150, 70), steps=2, tile=32, trace=trace)
+        trace.write(tmp_path / name)
+    assert (tmp_path / "gpu").read_bytes() == (tmp_path / "cpu").read_bytes()
+
+
+def test_pictures_in_tiles_leave_nothing(bundle, cpu, machine):
+    with runtime.Upscaler(bundle) as upscaler:
+        settings = {"steps": 2, "tile": 32}
+        expected = pixels(cpu(photo(150, 70), **settings))
+        for _ in range(2):
+            assert pixels(upscaler(photo(150, 70), **settings)) == expected
+        gc.collect()
+        before = machine.alive()
+        for _ in range(3):
+            assert pixels(upscaler(photo(150, 70), **settings)) == expected
+        gc.collect()
+        assert machine.alive() <= before
+        machine.fail("cudaLaunchKernel", LAUNCH_FAILURE, 9)
+        with pytest.raises(EngineError):
+            upscaler(photo(150, 70), **settings)
+        machine.fail("", 0, 0)
+        assert pixels(upscaler(photo(150, 70), **settings)) == expected
+
+
 def test_a_stream_of_batches_is_put_ahead(bundle, cpu):
     given = [photo(seed=seed) for seed in range(7)]
     with runtime.Upscaler(bundle, cuda_graphs=False) as upscaler:

@@ -139,6 +139,10 @@ def test_functions_of_the_cpu_refuse_device_memory(native: Any) -> None:
         (native.adain_fix, [image(), image()], []),
         (native.cast, [image(), half], []),
         (native.tile_blend, [image(), image(3), one, one], [0, 0]),
+        (lambda out: native.crop_to_planar(pixels, 0, 0, out), [image()], []),
+        (native.tile_take, [image(3), image()], [0, 0]),
+        (native.tile_moments, [image(), native.Tensor((3, 2), "float64"), one, one], []),
+        (native.match_planes, [image(), native.Tensor((3, 3))], []),
     ]
     for function, tensors, rest in calls:
         for place, tensor in enumerate(tensors):

@@ -162,6 +162,55 @@ def test_tile_blend(gpu: Gpu, tile: tuple[int, ...], canvas: tuple[int, ...], co
     same_bits(gpu.down(out), np.array(twin))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("picture", "corner", "sides"),
+    [((9, 11), (0, 0), (4, 4)), ((9, 11), (3, 5), (8, 16)), ((40, 140), (8, 4), (24, 132)), ((2, 1), (5, 7), (3, 3))],
+)
+def test_crop_to_planar(
+    gpu: Gpu,
+    dtype: type[np.uint8 | np.uint16],
+    channels: int,
+    picture: tuple[int, int],
+    corner: tuple[int, int],
+    sides: tuple[int, int],
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (*picture, channels), dtype)
+    out, twin = gpu.garbage((2, 3, *sides)), gpu.native.Tensor((2, 3, *sides))
+    gpu.cuda.crop_to_planar(gpu.stream, gpu.up(pixels), *corner, out, 1)
+    gpu.native.crop_to_planar(pixels, *corner, twin, 1)
+    same_bits(gpu.down(out)[1], np.array(twin)[1])
+
+
+@pytest.mark.parametrize(
+    ("tile", "canvas", "corner"),
+    [
+        ((1, 3, 1, 1), (1, 3, 1, 1), (0, 0)),
+        ((2, 3, 5, 7), (1, 3, 9, 11), (4, 4)),
+        ((2, 3, 5, 7), (1, 3, 9, 11), (6, 9)),
+        ((1, 4, 64, 64), (1, 4, 64, 96), (0, 32)),
+        ((1, 3, 8, 4), (1, 3, 8, 4), (8, 0)),
+        ((1, 3, 0, 4), (1, 3, 2, 4), (1, 0)),
+    ],
+)
+def test_tile_take(gpu: Gpu, tile: tuple[int, ...], canvas: tuple[int, ...], corner: tuple[int, int]) -> None:
+    whole, out, twin = random(*canvas), gpu.garbage(tile), gpu.native.Tensor(tile)
+    item = tile[0] - 1
+    gpu.cuda.tile_take(gpu.stream, gpu.up(whole), out, *corner, item)
+    gpu.native.tile_take(gpu.native.tensor_from(whole), twin, *corner, item)
+    same_bits(gpu.down(out)[item], np.array(twin)[item])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 7), (1, 3, 64, 100), (1, 3, 0, 4)])
+def test_match_planes(gpu: Gpu, shape: tuple[int, ...]) -> None:
+    planes, moves = random(*shape), random(shape[1], 3, seed=1)
+    out, twin = gpu.up(planes), gpu.native.tensor_from(planes)
+    gpu.cuda.match_planes(gpu.stream, out, gpu.up(moves))
+    gpu.native.match_planes(twin, gpu.native.tensor_from(moves))
+    same_bits(gpu.down(out), np.array(twin))
+
+
 def test_more_planes_than_a_grid_has_layers(gpu: Gpu) -> None:
     if gpu.native.__name__.endswith("_on_host"):
         pytest.skip("minutes, but on a GPU")

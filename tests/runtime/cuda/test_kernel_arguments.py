@@ -50,6 +50,9 @@ def arguments(make: Make) -> dict[str, dict[str, Any]]:
             "y": 1,
             "x": 1,
         },
+        "crop_to_planar": {"src": make((4, 6, 3), "uint8"), "y": 1, "x": 2, "out": make((2, 3, 3, 3))},
+        "tile_take": {"canvas": make((1, 3, 5, 7)), "tile": make((2, 3, 4, 6)), "y": 5, "x": 0},
+        "match_planes": {"planes": make((2, 3, 4, 6)), "moves": make((3, 3))},
     }
 
 
@@ -117,6 +120,17 @@ REFUSED: list[tuple[str, str, tuple[Any, ...] | Any, type[Exception], str]] = [
     ("tile_blend", "window_y", ((6,),), ValueError, r"window_y: expected float32 \[4\]"),
     ("tile_blend", "y", 2, ValueError, "y: expected 0 to 1, got 2"),
     ("tile_blend", "item", 2, ValueError, "item: expected 0 to 1, got 2"),
+    ("crop_to_planar", "src", ((4, 6, 2), "uint8"), ValueError, r"src: expected uint8 or uint16 \[h, w, 1, 3 or 4\]"),
+    ("crop_to_planar", "src", ((4, 6, 3),), TypeError, "src: expected uint8 or uint16"),
+    ("crop_to_planar", "y", 2**29 + 1, ValueError, "y: expected 0 to 536870912"),
+    ("crop_to_planar", "x", -1, ValueError, "x: expected 0 to"),
+    ("crop_to_planar", "out", ((3, 3, 3),), ValueError, r"out: expected the layout \[B, 3, H, W\]"),
+    ("tile_take", "canvas", ((2, 3, 5, 7),), ValueError, r"canvas: expected float32 \[1, C, H, W\]"),
+    ("tile_take", "tile", ((2, 4, 4, 6),), ValueError, "canvas: expected .*with the channels of tile"),
+    ("tile_take", "y", 6, ValueError, "y: expected 0 to 5, got 6"),
+    ("tile_take", "item", 2, ValueError, "item: expected 0 to 1, got 2"),
+    ("match_planes", "moves", ((3, 2),), ValueError, r"moves: expected float32 \[3, 3\]"),
+    ("match_planes", "planes", ((2, 3, 4),), ValueError, r"planes: expected the layout \[B, C, H, W\]"),
 ]
 
 
@@ -131,7 +145,7 @@ def test_refused(gpu: Gpu, make: Make, kernel: str, name: str, value: Any, error
 
 KERNELS = (
     "cast", "philox_normal", "start", "solver_step", "image_to_planar", "planar_to_image", "wavelet_fix", "adain_fix",
-    "tile_blend",
+    "tile_blend", "crop_to_planar", "tile_take", "match_planes",
 )  # fmt: skip
 
 
@@ -160,6 +174,9 @@ WRITTEN = {
     "wavelet_fix": ["out"],
     "adain_fix": ["out", "work"],
     "tile_blend": ["canvas"],
+    "crop_to_planar": ["out"],
+    "tile_take": ["tile"],
+    "match_planes": ["planes"],
 }
 
 

@@ -87,12 +87,16 @@ def test_every_kernel_but_adain_is_one_launch(gpu: Gpu) -> None:
     floats, halves = gpu.up(random(1, 3, 5, 7)), gpu.garbage((1, 3, 5, 7), "float16")
     image, window_y, window_x = gpu.up(np.zeros((5, 7, 3), np.uint8)), gpu.up(random(5)), gpu.up(random(7))
     out, seed, cuda, stream = gpu.garbage((1, 3, 5, 7)), gpu.up(np.array([1], np.int64)), gpu.cuda, gpu.stream
+    moves = gpu.up(random(3, 3))
     for call in (
         lambda: cuda.cast(stream, floats, halves),
         lambda: cuda.cast(stream, halves, out),
         lambda: cuda.philox_normal(stream, out, seed, 0),
         lambda: cuda.image_to_planar(stream, image, out),
         lambda: cuda.tile_blend(stream, floats, out, window_y, window_x, 0, 0),
+        lambda: cuda.crop_to_planar(stream, image, 1, 1, out),
+        lambda: cuda.tile_take(stream, floats, out, 0, 0),
+        lambda: cuda.match_planes(stream, out, moves),
     ):
         stream.begin_capture()
         call()

@@ -64,6 +64,9 @@ def calls(native: Any) -> Calls:
         (cuda.adain_work, [(1, 3, 2, 2)]),
         (cuda.adain_fix, [stream, *planes[:3], work]),
         (cuda.tile_blend, [stream, *planes[:2], *sides, 0, 0, 0]),
+        (cuda.crop_to_planar, [stream, pixels, 0, 0, planes[0], 0]),
+        (cuda.tile_take, [stream, *planes[:2], 0, 0, 0]),
+        (cuda.match_planes, [stream, planes[0], native.Tensor((3, 3), "float32", "cuda")]),
     ]
 
 
