@@ -148,7 +148,8 @@ def make_workspace(
     for name, entry in manifest.graphs.items():
         names = [spec.name for spec in (*entry.spec.inputs, *entry.spec.outputs)]
         calls[name] = pool.bind(name, {n: t for n, t in by_graph[name].items() if n in names}, buffers, batch * H * W)
-    if record:  # the memory that engines share has then its size before any of them runs
+    recordings = device.recordings(tuple(calls.values())) if record else None
+    if recordings is not None:  # the memory that engines share has its size then before any of them runs
         for call in calls.values():
             call.bind()
     return Workspace(
@@ -161,5 +162,5 @@ def make_workspace(
         condition=condition,
         state=state,
         calls=calls,
-        recordings=device.recordings(tuple(calls.values())) if record else None,
+        recordings=recordings,
     )
