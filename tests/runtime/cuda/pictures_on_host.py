@@ -152,7 +152,7 @@ def test_a_picture_in_tiles_is_the_hosts(gpu, cpu, fix, noise):
     expected = pixels(cpu(given, **settings))
     for batch in (None, 3):
         assert pixels(gpu(given, tile_batch=batch, **settings)) == expected
-    assert gpu.plan(given, **settings).tile_batch == 4
+    assert gpu.plan(given, tile=32).tile_batch == 4
 
 
 def test_a_trace_in_tiles_is_the_hosts(gpu, cpu, tmp_path):
