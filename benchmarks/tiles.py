@@ -4,11 +4,11 @@ python -m benchmarks.tiles quality [--bundle DIR] [--steps N] [--tile N] [--over
 python -m benchmarks.tiles sizes SIZE... --out FOLDER [--steps N]       (SIZE like 1024x768)
 python -m benchmarks.tiles one WIDTHxHEIGHT [--steps N]                 (what `sizes` starts for each)
 
-`quality` prints a table in Markdown. For each picture: PSNR of tiled against whole, of the preprocessed picture and
-of the result; the seam energy, which is the mean absolute difference between neighboring pixels across the lines where some
-tile's weight begins or ends, over the same across the other lines between latent pixels; that divided by what the whole
-picture has there; and the largest departure of a tile's mean in a channel, in 1/255. `sizes` writes sizes.json and
-sizes.png.
+`quality` prints a table in Markdown. For each picture: PSNR of tiled against whole, of the preprocessed picture and of
+the result; the seam energy, which is the mean absolute difference between neighboring pixels across the lines where
+some tile's weight begins or ends, over the same across the other lines between latent pixels; that divided by what the
+whole picture has there; and the largest departure of a tile's mean in a channel, in 1/255. `sizes` writes sizes.json
+and sizes.png.
 """
 
 from __future__ import annotations

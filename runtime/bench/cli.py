@@ -177,7 +177,7 @@ def _measure(args: Any, cases: list[Case], command: list[str]) -> dict[str, Any]
         result = place / "ours.png"
         if peers.open:
             first = cases[0]
-            same = upscaler(photo, steps=first.steps, order=first.order, seed=args.seed, noise="torch-cpu")
+            same = upscaler(photo, steps=first.steps, order=first.order, seed=args.seed, noise="torch-cpu", tile=None)
             same.save(result)
         stages = _peers_stages([run for runs in rounds[0] for run in runs])
         compared = [peer_report(peer, ours, stages, result) for peer in peers.open]

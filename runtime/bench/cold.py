@@ -67,7 +67,7 @@ def main(task: dict[str, Any]) -> int:
     with Upscaler(**task["options"]) as upscaler:
         load = time.perf_counter() - begin
         begin = time.perf_counter()
-        upscaler(photo, steps=case.steps, order=case.order)
+        upscaler(photo, steps=case.steps, order=case.order, tile=None)
         first = time.perf_counter() - begin
         memory = gpu_memory_of()
     cold = Cold(start=start, load=load, first=first, peak_memory=peak_memory(), gpu_memory=memory)

@@ -141,7 +141,7 @@ class Bench:
             return Run(spans=result.spans, total=total, save=time.perf_counter() - begin)
 
     def _restore(self) -> Result:
-        return self._upscaler(self._photo, steps=self.case.steps, order=self.case.order)
+        return self._upscaler(self._photo, steps=self.case.steps, order=self.case.order, tile=None)
 
 
 def measured(case: Case, rounds: Sequence[Sequence[Run]]) -> Measured:

@@ -63,7 +63,7 @@ class StreamBench:
     def _restore(self, batches: int) -> None:
         photos = [self._photo] * (batches * self.batch)
         settings = self.case
-        for _ in self._upscaler.stream(photos, batch=self.batch, steps=settings.steps, order=settings.order):
+        for _ in self._upscaler.stream(photos, batch=self.batch, steps=settings.steps, order=settings.order, tile=None):
             pass
 
 
