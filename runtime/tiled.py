@@ -268,6 +268,7 @@ class _Restoration:
         for together in batches(places, self._ws.low_res.shape[0]):
             y, x = together[0]
             done = y * len(self._grid.x.corners) + x
+            self._kernels.keep_pace(self._job.control.check)
             self._job.control.report(stage, step=self._step, steps=steps, tile=done, tiles=tiles)
             yield together
 

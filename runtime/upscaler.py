@@ -192,10 +192,7 @@ class Upscaler:
                 trace=trace,
                 control=begun,
             )
-        with clock.time("load"), clock.span("load"):
-            picture = load_picture(image)
-        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
-        return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
+        return self._finished(self._loaded(image, job, clock), scale)[0]
 
     def rows(
         self,
@@ -239,10 +236,7 @@ class Upscaler:
             sink=sink,
             control=begun,
         )
-        with clock.time("load"), clock.span("load"):
-            picture = load_picture(image)
-        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
-        batch = self._submitted(Batch((picture,), job, clock))
+        batch = self._loaded(image, job, clock)
         made = self._made(batch)
         report = batch.report(made)
         self._learn(batch, made, report)
@@ -351,6 +345,13 @@ class Upscaler:
             finish,
             control,
         )
+
+    def _loaded(self, image: object, job: Job, clock: Clock) -> Batch:
+        """One picture, submitted."""
+        with clock.time("load"), clock.span("load"):
+            picture = load_picture(image)
+        job.control.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
+        return self._submitted(Batch((picture,), job, clock))
 
     def _submitted(self, batch: Batch) -> Batch:
         """The batch, on the asked engine's device or done there."""
