@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ class Nowhere:
 
     rows = total = 0
 
-    def begin(self, _shape: tuple[int, int, int], _dtype: str) -> None:
+    def begin(self, _shape: tuple[int, int, int], _dtype: str, _metadata: Mapping[str, bytes]) -> None:
         """See `runtime.rows.RowSink.begin`."""
         self.rows = self.total = 0
 

@@ -87,7 +87,7 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
             ws.device.time(clock)
             kept = PixelRows()
             sink = job.sink or kept
-            sink.begin(*result_pixels(picture, job))
+            sink.begin(*result_pixels(picture, job), picture.metadata)
             _Restoration(ws, grid, picture, kernels, job, clock).run(sink)
             clock.settle()
             made += [] if job.sink else [kept.pixels]

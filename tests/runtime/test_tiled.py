@@ -1,9 +1,11 @@
 """Pictures in tiles on a bundle of tiny graphs, whose networks look at no neighbor: tiled and whole agree."""
 
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import runtime
 from engines.errors import MemoryBudgetError, NonFiniteError, SettingsError
@@ -140,8 +142,9 @@ class Sink(PixelRows):
         self.begun = 0
         self.heights = []
 
-    def begin(self, shape, dtype):
-        super().begin(shape, dtype)
+    def begin(self, shape, dtype, metadata):
+        super().begin(shape, dtype, metadata)
+        self.metadata = metadata
         self.begun += 1
         self.heights = []
 
@@ -158,6 +161,19 @@ def test_rows_go_to_a_sink(upscaler, tile, heights):
     assert (sink.begun, sink.heights) == (1, heights)
     assert report.timings["total"] > 0
     assert report.engine
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_sink_gets_the_metadata_first(upscaler, tile):
+    image = Image.fromarray(photo())
+    exif = Image.Exif()
+    exif[0x010F] = "camera"
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    sink = Sink()
+    report = upscaler.rows(file.getvalue(), sink, steps=1, tile=tile)
+    assert b"camera" in sink.metadata["exif"]
+    assert report.metadata == sink.metadata
 
 
 def test_what_a_sink_raises_ends_the_call(upscaler):
