@@ -379,6 +379,8 @@ class Upscaler:
         self._pace.learn(report.timings, batch.area, steps)
         size, grid = batch.shape
         calls = engine_calls(self._manifest, grid, size[0], steps, batch.job.color_fix)
+        if isinstance(report, Result) and len(batch.pictures) == 1:
+            self._calls.learn_memory(report.peak_memory, batch.pictures[0].width, batch.pictures[0].height, size, grid)
         self._calls.learn(report.spans, report.timings["total"], calls, size, grid)
 
     @contextlib.contextmanager

@@ -256,7 +256,11 @@ def test_the_plan_knows_the_time_of_a_picture_like_the_last(bundle):
         result = upscaler(photo(), **settings)
         again = upscaler.plan((150, 70), **settings)
         assert again.seconds == pytest.approx(result.timings["total"], rel=0.5)
-        assert upscaler.plan((1500, 700), **settings).seconds > 10 * again.seconds
+        larger = upscaler.plan((1500, 700), **settings)
+        assert larger.seconds > 10 * again.seconds
+        assert again.memory == result.peak_memory
+        canvases = larger.canvas_bytes - again.canvas_bytes
+        assert larger.memory - again.memory == canvases + 51 * (1500 * 700 - 150 * 70)
         assert str(again).startswith("150x70: 8 tiles of 32x32, 1 at a time; 2 steps, 56 engine calls; memory about")
 
 
