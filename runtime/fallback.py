@@ -127,6 +127,21 @@ class OpenWay:
         except DossrError:
             return 1
 
+    def whole_size(self, width: int, height: int) -> Size:
+        """(1, H, W) of a picture that goes through the engines whole.
+
+        Raises:
+            ImageTooLargeError: it is larger than the engines take.
+            MemoryBudgetError: it takes more than the budget.
+        """
+        size = working_size(self.profiles, width, height)
+        if self.budget is not None and (need := self.memory(size, None)) > self.budget:
+            raise MemoryBudgetError(
+                f"max_memory is {format_size(self.budget)}, a whole picture of {width}x{height} needs about "
+                f"{format_size(need)}; give more, or let it be cut into tiles"
+            )
+        return size
+
     def tile_size(self, grid: Grid, tiling: Tiling) -> Size:
         """(B, h, w) of the batches of tiles: of as many as `tiling` asks for, else as the device likes and the budget
         allows.

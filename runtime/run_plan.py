@@ -14,7 +14,6 @@ from runtime.clock import Span
 from runtime.fallback import OpenWay
 from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling
-from runtime.workspace import working_size
 
 _REST = "rest"
 
@@ -40,9 +39,9 @@ class RunPlan:
     canvas_bytes: int
     """What grows with the picture beside its pixels and result: eight latent canvases and a row of tiles in float."""
     memory: int
-    """Bytes: the most that the process is expected to hold, input and result included. By what it held when this
-    Upscaler's last picture was made, where its calls had this size; else by the engines' estimates, which are measured on
-    the full-size model on a CPU: others take less."""
+    """Bytes: the most that the process is expected to hold, input and result included. By what it held when
+    this Upscaler's last picture was made, where its calls had this size; else by the engines' estimates, which are
+    measured on the full-size model on a CPU: others take less."""
     seconds: float | None
     """Expected, by the calls of this Upscaler's last picture; None before any."""
 
@@ -135,7 +134,7 @@ def plan_run(
         ImageTooLargeError, SettingsError, MemoryBudgetError: as making it would.
     """
     grid = way.grid(width, height, tiling)
-    size = working_size(way.profiles, width, height) if grid is None else way.tile_size(grid, tiling)
+    size = way.whole_size(width, height) if grid is None else way.tile_size(grid, tiling)
     calls = engine_calls(way.bundle.manifest, grid, size[0], steps, color_fix)
     return RunPlan(
         width=width,

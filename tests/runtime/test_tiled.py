@@ -300,4 +300,8 @@ def test_memory_chooses_the_tile_batch(bundle):
             tight.plan((1000, 1000), tile_batch=4, **settings)
         with pytest.raises(MemoryBudgetError, match=r"max_memory is .* latent pixels in tiles of 64x64, 1 at a time"):
             tight.plan((8000, 8000), **settings)
+        with pytest.raises(
+            MemoryBudgetError, match=r"a whole picture of 1000x1000 needs about .*; give more, or let it"
+        ):
+            tight.plan((1000, 1000), tile=None)
         assert tight(photo(), **settings).pixels.shape == (280, 600, 3)
