@@ -34,8 +34,9 @@ from runtime.tiles import MARGIN, Axis, Grid, Tiling, choose_grid
 from training.photographs import EVALUATION, load
 
 Floats = npt.NDArray[np.float64]
-SIZE = (192, 160)
-"""Of the pictures that `quality` restores: 2x2 tiles of 64, the last ones shifted inward."""
+SIZE = (224, 160)
+"""Of the pictures that `quality` restores: 2x2 tiles of 64, side by side with the usual overlap, and shifted inward one
+above the other."""
 
 
 def pictures() -> dict[str, npt.NDArray[np.uint8]]:
