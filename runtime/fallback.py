@@ -24,10 +24,10 @@ from engines.errors import DossrError, GuardError, MemoryBudgetError, SettingsEr
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import format_size
 from engines.profiles import Size, choose_profile
+from runtime.canvases import canvas_bytes
 from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
-from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling, choose_grid
 from runtime.workspace import Workspace, buffer_bytes, largest_batch, latent_size_needed, make_workspace, working_size
 

@@ -10,9 +10,9 @@ from engines.bundle import Manifest
 from engines.graphs import UPSCALE
 from engines.memory import format_size
 from engines.profiles import Size
+from runtime.canvases import canvas_bytes
 from runtime.clock import Span
 from runtime.fallback import OpenWay
-from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling
 
 _REST = "rest"
