@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,9 @@ from runtime.tiles import MARGIN, Axis, Grid, Tiling, choose_grid
 from training.photographs import EVALUATION, load
 
 Floats = npt.NDArray[np.float64]
-SIZE = (192, 160)
-"""Of the pictures that `quality` restores: 2x2 tiles of 64, the last ones shifted inward."""
+SIZE = (224, 160)
+"""Of the pictures that `quality` restores: 2x2 tiles of 64, side by side with the usual overlap, and shifted inward one
+above the other."""
 
 
 def pictures() -> dict[str, npt.NDArray[np.uint8]]:
@@ -149,7 +151,7 @@ class Nowhere:
 
     rows = total = 0
 
-    def begin(self, _shape: tuple[int, int, int], _dtype: str) -> None:
+    def begin(self, _shape: tuple[int, int, int], _dtype: str, _metadata: Mapping[str, bytes]) -> None:
         """See `runtime.rows.RowSink.begin`."""
         self.rows = self.total = 0
 
@@ -202,7 +204,7 @@ def plot(found: list[dict[str, float]], path: Path) -> None:
     found = sorted(found, key=lambda row: row["width"] * row["height"])
     megapixels = [row["width"] * row["height"] / 1e6 for row in found]
     figure, (memory, seconds) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    named = [row["width"] * row["height"] * 3 + row["canvas_bytes"] for row in found]
+    named = [2 * 3 * row["width"] * row["height"] + row["canvas_bytes"] for row in found]  # our copy of the input, too
     memory.plot(megapixels, [row["peak"] / 2**20 for row in found], "o-", label="peak of the process")
     rest = [(row["peak"] - buffers) / 2**20 for row, buffers in zip(found, named, strict=True)]
     memory.plot(megapixels, rest, "s--", label="without input, canvases and strip")

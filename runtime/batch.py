@@ -12,7 +12,7 @@ from runtime.clock import Clock
 from runtime.fallback import Made, OpenWay
 from runtime.images import Picture, finish_picture, result_size
 from runtime.kernels import Tensor, named_errors
-from runtime.pipeline import Job, Pending, submit
+from runtime.pipeline import Job, Pending, result_pixels, submit
 from runtime.result import Report, Result
 from runtime.tiled import Landed
 from runtime.tiles import Grid
@@ -77,8 +77,8 @@ class Batch:
     def report(self, made: Made[tuple[Tensor, ...]]) -> Report:
         """Of the one picture, whose rows are in the job's sink from now on."""
         assert self.job.sink is not None
-        for pixels in made.picture:  # of a whole picture
-            self.job.sink.begin((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+        for pixels, picture in zip(made.picture, self.pictures, strict=False):  # none of a picture in tiles
+            self.job.sink.begin(*result_pixels(picture, self.job), picture.metadata)
             self.job.sink.write(pixels)
         return self._reports(made)[0]
 

@@ -32,6 +32,8 @@ _COLUMNS = 12
 """Of a plan's rows in device memory: timestep, p_x, p_out, p_hat, c_x, c_hat, c_p (three), c_z, and two unused."""
 _SLICE = 1e-4
 """Seconds between two looks at an event."""
+_AHEAD = 2
+"""Batches of tiles that are on the device, the running one included."""
 _SAMPLES = {"B": "uint8", "H": "uint16"}
 
 
@@ -169,6 +171,8 @@ class CudaKernels:
         """Whether the noise is made in the kernels' registers."""
         self.buffers: list[Tensor] = []
         self._kept: dict[tuple[tuple[int, ...], str, str], Tensor] = {}
+        self._marks: list[CudaEvent] = []
+        """Of `keep_pace`."""
         self._given: list[Tensor] = []
         """The pictures in pinned memory."""
         self._pixels: list[tuple[Tensor, Tensor]] = []
@@ -204,6 +208,12 @@ class CudaKernels:
         """See `runtime.device.Kernels.crop`."""
         assert isinstance(held, Tensor)  # what `hold` gave
         self._native.crop_to_planar(self._work, held, y, x, out, item)
+
+    def keep_pace(self, check: Callable[[], None]) -> None:
+        """See `runtime.device.Kernels.keep_pace`: all but the last batches of tiles."""
+        self._marks.append(self._work.record())
+        if len(self._marks) > _AHEAD:
+            self._device.wait_for(self._marks.pop(0), check)
 
     def zero(self, tensor: Tensor) -> None:
         """See `runtime.device.Kernels.zero`."""

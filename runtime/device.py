@@ -79,6 +79,11 @@ class Kernels(Protocol):
     def crop(self, held: object, y: int, x: int, out: Tensor, item: int) -> None:
         """Pixels from (y, x) on to that item of `out` [B, 3, H, W] in [0, 1], continued by reflection."""
 
+    def keep_pace(self, check: Callable[[], None]) -> None:
+        """Waits until little of what was put on the device is left, and calls `check` meanwhile: a picture in tiles is
+        then stopped, and tells its progress, as it goes.
+        """
+
     def zero(self, tensor: Tensor) -> None:
         """Sets every element to 0."""
 

@@ -25,11 +25,11 @@ from engines.errors import DossrError, GuardError, MemoryBudgetError, SettingsEr
 from engines.graphs import UPSCALE, VAE_FACTOR
 from engines.memory import format_size
 from engines.profiles import Size, choose_profile
+from runtime.canvases import canvas_bytes
 from runtime.device import Device
 from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
-from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling, choose_grid
 from runtime.workspace import Workspace, buffer_bytes, largest_batch, latent_size_needed, make_workspace, working_size
 
@@ -128,6 +128,21 @@ class OpenWay:
             return largest_batch(self.profiles, width, height) if self.grid(width, height, tiling) is None else 1
         except DossrError:
             return 1
+
+    def whole_size(self, width: int, height: int) -> Size:
+        """(1, H, W) of a picture that goes through the engines whole.
+
+        Raises:
+            ImageTooLargeError: it is larger than the engines take.
+            MemoryBudgetError: it takes more than the budget.
+        """
+        size = working_size(self.profiles, width, height)
+        if self.budget is not None and (need := self.memory(size, None)) > self.budget:
+            raise MemoryBudgetError(
+                f"max_memory is {format_size(self.budget)}, a whole picture of {width}x{height} needs about "
+                f"{format_size(need)}; give more, or let it be cut into tiles"
+            )
+        return size
 
     def tile_size(self, grid: Grid, tiling: Tiling) -> Size:
         """(B, h, w) of the batches of tiles: of as many as `tiling` asks for, else as the device likes and the budget

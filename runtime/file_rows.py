@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ class FileRows:
 
     Args:
         path: see `runtime.images.open_strips`.
-        picture: the input: its alpha is resized, its profile and EXIF are kept.
+        picture: the input: its alpha is resized.
         scale: of the result.
         make_folder: whether its folder is made where there is none.
         quality, overwrite, ready: see `runtime.images.open_strips`.
@@ -52,7 +52,7 @@ class FileRows:
         self._writer: StripWriter | None = None
         self._rows: FinishedRows | None = None
 
-    def begin(self, shape: tuple[int, int, int], dtype: str) -> None:
+    def begin(self, shape: tuple[int, int, int], dtype: str, metadata: Mapping[str, bytes]) -> None:
         """See `runtime.rows.RowSink.begin`."""
         self.discard()
         height, width, _ = shape
@@ -66,7 +66,7 @@ class FileRows:
             height=self.size[1],
             channels=self._rows.channels,
             bit_depth=self.bits,
-            metadata=self._picture.metadata,
+            metadata=metadata,
             quality=self._quality,
             overwrite=self._overwrite,
             ready=self._ready,

@@ -92,6 +92,9 @@ class HostKernels:
         """See `runtime.device.Kernels.crop`."""
         crop_to_planar(held, y, x, out, item)
 
+    def keep_pace(self, _check: Callable[[], None]) -> None:
+        """See `runtime.device.Kernels.keep_pace`: nothing is left."""
+
     def zero(self, tensor: Tensor) -> None:
         """See `runtime.device.Kernels.zero`."""
         tensor.fill(0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from runtime.kernels import Tensor
@@ -10,12 +11,13 @@ from runtime.kernels import Tensor
 class RowSink(Protocol):
     """Takes one picture."""
 
-    def begin(self, shape: tuple[int, int, int], dtype: str) -> None:
+    def begin(self, shape: tuple[int, int, int], dtype: str, metadata: Mapping[str, bytes]) -> None:
         """Before the first row; again where the picture is made again, and then rows before it do not count.
 
         Args:
             shape: [4h, 4w, 1 or 3], of the whole.
             dtype: uint8 or uint16.
+            metadata: the input's `icc_profile` and `exif`, as of `runtime.Report`.
         """
 
     def write(self, rows: Tensor) -> None:
@@ -29,7 +31,7 @@ class PixelRows:
         self.pixels = Tensor((0, 0, 1), "uint8")
         self._filled = 0
 
-    def begin(self, shape: tuple[int, int, int], dtype: str) -> None:
+    def begin(self, shape: tuple[int, int, int], dtype: str, _metadata: Mapping[str, bytes]) -> None:
         """See `RowSink.begin`."""
         self.pixels, self._filled = Tensor(shape, dtype), 0
 

@@ -10,11 +10,10 @@ from engines.bundle import Manifest
 from engines.graphs import UPSCALE
 from engines.memory import format_size
 from engines.profiles import Size
+from runtime.canvases import canvas_bytes
 from runtime.clock import Span
 from runtime.fallback import OpenWay
-from runtime.tiled import canvas_bytes
 from runtime.tiles import Grid, Tiling
-from runtime.workspace import working_size
 
 _REST = "rest"
 
@@ -40,8 +39,9 @@ class RunPlan:
     canvas_bytes: int
     """What grows with the picture beside its pixels and result: eight latent canvases and a row of tiles in float."""
     memory: int
-    """Bytes: the most that the process is expected to hold, input and result included. By the engines' estimates, which
-    are measured on the full-size model on a CPU: others take less."""
+    """Bytes: the most that the process is expected to hold, input and result included. By what it held when
+    this Upscaler's last picture was made, where its calls had this size; else by the engines' estimates, which are
+    measured on the full-size model on a CPU: others take less."""
     seconds: float | None
     """Expected, by the calls of this Upscaler's last picture; None before any."""
 
@@ -61,11 +61,23 @@ class RunPlan:
 
 
 class CallPace:
-    """Seconds of engine calls, by the last picture."""
+    """Seconds of engine calls, and the memory beside pictures and canvases, by the last picture."""
 
     def __init__(self) -> None:
         self._rates: Mapping[str, float] = {}
         """By graph and latent pixel of its calls; of what lies between them, by latent pixel of the picture."""
+        self._held: tuple[Size, int] | None = None
+        """Of calls of that size, bytes."""
+
+    def learn_memory(self, peak: int, width: int, height: int, size: Size, grid: Grid | None) -> None:
+        """Takes over what the process held at the most, for one 8-bit RGB picture."""
+        self._held = size, max(0, peak - _grows(width, height, grid))
+
+    def memory(self, width: int, height: int, size: Size, grid: Grid | None) -> int | None:
+        """Bytes that the process will hold at the most; None before a picture in calls of that size."""
+        if self._held is None or self._held[0] != size:
+            return None
+        return self._held[1] + _grows(width, height, grid)
 
     def learn(
         self, spans: Iterable[Span], total: float, calls: Mapping[str, int], size: Size, grid: Grid | None
@@ -122,7 +134,7 @@ def plan_run(
         ImageTooLargeError, SettingsError, MemoryBudgetError: as making it would.
     """
     grid = way.grid(width, height, tiling)
-    size = working_size(way.profiles, width, height) if grid is None else way.tile_size(grid, tiling)
+    size = way.whole_size(width, height) if grid is None else way.tile_size(grid, tiling)
     calls = engine_calls(way.bundle.manifest, grid, size[0], steps, color_fix)
     return RunPlan(
         width=width,
@@ -134,9 +146,14 @@ def plan_run(
         steps=steps,
         calls=calls,
         canvas_bytes=0 if grid is None else canvas_bytes(grid),
-        memory=way.memory(size, grid) + 3 * width * height * (1 + UPSCALE**2),
+        memory=pace.memory(width, height, size, grid) or way.memory(size, grid) + _grows(width, height, None),
         seconds=pace.expected(calls, size, grid),
     )
+
+
+def _grows(width: int, height: int, grid: Grid | None) -> int:
+    """Bytes of input, result and canvases."""
+    return 3 * width * height * (1 + UPSCALE**2) + (0 if grid is None else canvas_bytes(grid))
 
 
 def _span(graph: str) -> str:

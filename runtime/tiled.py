@@ -12,39 +12,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
 
-from engines.graphs import LATENT_CHANNELS, UPSCALE, VAE_FACTOR
+from engines.graphs import UPSCALE, VAE_FACTOR
+from runtime.canvases import Carry, make_canvases, make_windows
 from runtime.clock import Clock
 from runtime.control import Control
-from runtime.device import Device, Kernels, SamplerState
+from runtime.device import Kernels
 from runtime.images import Picture
 from runtime.kernels import Tensor, tile_moments
 from runtime.noise import noise_source
 from runtime.pipeline import Job, result_pixels
 from runtime.rows import PixelRows, RowSink
 from runtime.sampler import sample, start_latent
-from runtime.tiles import Axis, Grid, batches
+from runtime.tiles import Grid, batches
 from runtime.workspace import Workspace
 
 _log = logging.getLogger("dossr")
 _LOW = VAE_FACTOR // UPSCALE
-_CANVASES = 8
-_FLOAT = 4
 _EPSILON = 1e-5
 """Added to variances, as `kernels.adain_fix` does."""
 _Places = Sequence[tuple[int, int]]
-
-
-def canvas_bytes(grid: Grid) -> int:
-    """Bytes that a picture of these tiles takes beside the workspace, its pixels and its result: of canvases, and of a
-    row of tiles of the result, in float with what it shares with the next, and in 8 bits.
-    """
-    H, W = grid.canvas
-    rows, carried = VAE_FACTOR * grid.y.tile, VAE_FACTOR * max(grid.y.shared, 1)
-    return _FLOAT * _CANVASES * LATENT_CHANNELS * H * W + 3 * VAE_FACTOR * W * (_FLOAT * (rows + carried) + rows)
 
 
 class Landed:
@@ -87,7 +76,7 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
             ws.device.time(clock)
             kept = PixelRows()
             sink = job.sink or kept
-            sink.begin(*result_pixels(picture, job))
+            sink.begin(*result_pixels(picture, job), picture.metadata)
             _Restoration(ws, grid, picture, kernels, job, clock).run(sink)
             clock.settle()
             made += [] if job.sink else [kept.pixels]
@@ -97,24 +86,14 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
     return Landed(tuple(made))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Canvases:
-    """Of the whole latent. What is read before the first step lies where the steps' predictions go later."""
-
-    mean: Tensor
-    std: Tensor
-    condition: Tensor
-    state: SamplerState
-
-
 class _Restoration:
     def __init__(self, ws: Workspace, grid: Grid, picture: Picture, kernels: Kernels, job: Job, clock: Clock) -> None:
         self._ws, self._grid, self._picture = ws, grid, picture
         self._kernels, self._job, self._clock = kernels, job, clock
         with clock.span("bind"):
-            self._canvases = _canvases(ws, grid)
-            self._latent_windows = _windows(ws.device, grid, 1)
-            self._pixel_windows = _windows(ws.device, grid, VAE_FACTOR)
+            self._canvases = make_canvases(ws, grid)
+            self._latent_windows = make_windows(ws.device, grid, 1)
+            self._pixel_windows = make_windows(ws.device, grid, VAE_FACTOR)
         with clock.span("convert"):
             self._pixels = kernels.hold(picture.pixels)
         self._step = 0
@@ -136,15 +115,7 @@ class _Restoration:
             record(name, getattr(canvases, name.removeprefix("latent_")))
         with clock.time("denoise"):
             start_latent(kernels, state, canvases.mean, canvases.std, record, clock)
-            sample(
-                job.plan,
-                kernels,
-                state,
-                (self._denoise,),
-                record,
-                self._begin_step,
-                clock,
-            )
+            sample(job.plan, kernels, state, (self._denoise,), record, self._begin_step, clock)
         with clock.time("decode"):
             self._decode(sink)
 
@@ -187,7 +158,7 @@ class _Restoration:
         rows = Tensor((0,))
         moves = self._moves() if job.color_fix == "adain" else None
         strip = self._ws.device.tensor((1, 3, height, width))
-        carry = _Carry(self._ws.device, grid)
+        carry = Carry(self._ws.device, grid)
         tops = [VAE_FACTOR * corner for corner in (*grid.y.corners, grid.y.corners[-1] + grid.y.tile)]
         for row, (top, below) in enumerate(pairwise(tops)):
             for places in self._batches([place for place in grid.places if place[0] == row], "decode"):
@@ -268,55 +239,9 @@ class _Restoration:
         for together in batches(places, self._ws.low_res.shape[0]):
             y, x = together[0]
             done = y * len(self._grid.x.corners) + x
+            self._kernels.keep_pace(self._job.control.check)
             self._job.control.report(stage, step=self._step, steps=steps, tile=done, tiles=tiles)
             yield together
-
-
-def _canvases(ws: Workspace, grid: Grid) -> _Canvases:
-    tensors = [ws.device.tensor((1, LATENT_CHANNELS, *grid.canvas)) for _ in range(_CANVASES)]
-    latent, x0_hat, output, noise, condition, *predictions = tensors
-    first, std, posterior = predictions
-    state = SamplerState(
-        latent=latent,
-        x0_hat=x0_hat,
-        output=output,
-        timestep=ws.state.timestep,
-        predictions=(first, std, posterior),
-        noise=noise,
-        noise_posterior=posterior,
-    )
-    mean = condition if ws.condition is ws.latent_mean else first
-    return _Canvases(mean=mean, std=std, condition=condition, state=state)
-
-
-class _Carry:
-    """What the next row of tiles goes on with."""
-
-    def __init__(self, device: Device, grid: Grid) -> None:
-        rows, width = VAE_FACTOR * max(grid.y.shared, 1), VAE_FACTOR * grid.x.size
-        self._carried = device.tensor((1, 3, rows, width))
-        self._ones = device.vector([1.0] * rows), device.vector([1.0] * width)
-
-    def shift(self, strip: Tensor, rows: int, kernels: Kernels) -> None:
-        """Moves the strip up by as many rows as are done."""
-        kernels.take(strip, self._carried, rows, 0)
-        kernels.zero(strip)
-        kernels.blend(self._carried, strip, self._ones, 0, 0)
-
-
-def _windows(device: Device, grid: Grid, factor: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Of the rows and of the columns of tiles, on the device; most are the same."""
-    made: dict[tuple[float, ...], Tensor] = {}
-
-    def on_device(window: tuple[float, ...]) -> Tensor:
-        if window not in made:
-            made[window] = device.vector(window)
-        return made[window]
-
-    def along(axis: Axis) -> list[Tensor]:
-        return [on_device(axis.window(number, factor)) for number in range(len(axis.corners))]
-
-    return along(grid.y), along(grid.x)
 
 
 def _moments(sums: Tensor, count: int) -> tuple[float, float]:

@@ -189,10 +189,7 @@ class Upscaler:
                 trace=trace,
                 control=begun,
             )
-        with clock.time("load"), clock.span("load"):
-            picture = load_picture(image)
-        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
-        return self._finished(self._submitted(Batch((picture,), job, clock)), scale)[0]
+        return self._finished(self._loaded(image, job, clock), scale)[0]
 
     def rows(
         self,
@@ -236,10 +233,7 @@ class Upscaler:
             sink=sink,
             control=begun,
         )
-        with clock.time("load"), clock.span("load"):
-            picture = load_picture(image)
-        begun.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
-        return self._handed_on(self._submitted(Batch((picture,), job, clock)))
+        return self._handed_on(self._loaded(image, job, clock))
 
     def write(
         self,
@@ -416,6 +410,13 @@ class Upscaler:
             in_flight=1 if self._ways.asked.device.stream is None else 2,
         )
 
+    def _loaded(self, image: object, job: Job, clock: Clock) -> Batch:
+        """One picture, submitted."""
+        with clock.time("load"), clock.span("load"):
+            picture = load_picture(image)
+        job.control.work = Work(self._pace, picture.width * picture.height, len(job.plan.steps))
+        return self._submitted(Batch((picture,), job, clock))
+
     def _submitted(self, batch: Batch) -> Batch:
         """The batch, on the asked engine's device or done there."""
         with self._turn(batch.job.control):
@@ -456,6 +457,8 @@ class Upscaler:
         self._pace.learn(report.timings, batch.area, steps)
         size, grid = batch.shape
         calls = engine_calls(self._manifest, grid, size[0], steps, batch.job.color_fix)
+        if isinstance(report, Result) and len(batch.pictures) == 1:
+            self._calls.learn_memory(report.peak_memory, batch.pictures[0].width, batch.pictures[0].height, size, grid)
         self._calls.learn(report.spans, report.timings["total"], calls, size, grid)
 
     @contextlib.contextmanager

@@ -105,9 +105,9 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path, upscaler, monkeypatch):
 def test_a_picture_that_begins_again(tmp_path):
     picture = load_picture(photo(8, 8))
     with FileRows(tmp_path / "file.png", picture) as rows:
-        rows.begin((32, 32, 3), "uint8")
+        rows.begin((32, 32, 3), "uint8", {})
         rows.write(Tensor((10, 32, 3), "uint8"))
-        rows.begin((32, 32, 3), "uint8")
+        rows.begin((32, 32, 3), "uint8", {})
         whole = Tensor((32, 32, 3), "uint8")
         whole.copy_from(photo(32, 32))
         rows.write(whole)
@@ -164,10 +164,10 @@ def test_one_picture_in_tiles(tmp_path, bundle, upscaler, folder, capsys):
 def test_its_folder(tmp_path):
     picture = load_picture(photo(8, 8))
     with FileRows(tmp_path / "new" / "folder" / "file.png", picture, make_folder=True) as rows:
-        rows.begin((32, 32, 3), "uint8")
+        rows.begin((32, 32, 3), "uint8", {})
         rows.write(Tensor((32, 32, 3), "uint8"))
     assert (tmp_path / "new" / "folder" / "file.png").is_file()
     (tmp_path / "file").write_bytes(b"")
     rows = FileRows(tmp_path / "file" / "file.png", picture, make_folder=True)
     with pytest.raises(OutputNotWritableError, match=r"cannot make the folder .*file: .*; choose another place"):
-        rows.begin((32, 32, 3), "uint8")
+        rows.begin((32, 32, 3), "uint8", {})

@@ -1,9 +1,11 @@
 """Pictures in tiles on a bundle of tiny graphs, whose networks look at no neighbor: tiled and whole agree."""
 
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import runtime
 from engines.errors import MemoryBudgetError, NonFiniteError, SettingsError
@@ -140,8 +142,9 @@ class Sink(PixelRows):
         self.begun = 0
         self.heights = []
 
-    def begin(self, shape, dtype):
-        super().begin(shape, dtype)
+    def begin(self, shape, dtype, metadata):
+        super().begin(shape, dtype, metadata)
+        self.metadata = metadata
         self.begun += 1
         self.heights = []
 
@@ -158,6 +161,19 @@ def test_rows_go_to_a_sink(upscaler, tile, heights):
     assert (sink.begun, sink.heights) == (1, heights)
     assert report.timings["total"] > 0
     assert report.engine
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_sink_gets_the_metadata_first(upscaler, tile):
+    image = Image.fromarray(photo())
+    exif = Image.Exif()
+    exif[0x010F] = "camera"
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    sink = Sink()
+    report = upscaler.rows(file.getvalue(), sink, steps=1, tile=tile)
+    assert b"camera" in sink.metadata["exif"]
+    assert report.metadata == sink.metadata
 
 
 def test_what_a_sink_raises_ends_the_call(upscaler):
@@ -240,7 +256,11 @@ def test_the_plan_knows_the_time_of_a_picture_like_the_last(bundle):
         result = upscaler(photo(), **settings)
         again = upscaler.plan((150, 70), **settings)
         assert again.seconds == pytest.approx(result.timings["total"], rel=0.5)
-        assert upscaler.plan((1500, 700), **settings).seconds > 10 * again.seconds
+        larger = upscaler.plan((1500, 700), **settings)
+        assert larger.seconds > 10 * again.seconds
+        assert again.memory == result.peak_memory
+        canvases = larger.canvas_bytes - again.canvas_bytes
+        assert larger.memory - again.memory == canvases + 51 * (1500 * 700 - 150 * 70)
         assert str(again).startswith("150x70: 8 tiles of 32x32, 1 at a time; 2 steps, 56 engine calls; memory about")
 
 
@@ -280,4 +300,8 @@ def test_memory_chooses_the_tile_batch(bundle):
             tight.plan((1000, 1000), tile_batch=4, **settings)
         with pytest.raises(MemoryBudgetError, match=r"max_memory is .* latent pixels in tiles of 64x64, 1 at a time"):
             tight.plan((8000, 8000), **settings)
+        with pytest.raises(
+            MemoryBudgetError, match=r"a whole picture of 1000x1000 needs about .*; give more, or let it"
+        ):
+            tight.plan((1000, 1000), tile=None)
         assert tight(photo(), **settings).pixels.shape == (280, 600, 3)

@@ -154,6 +154,14 @@ def test_a_picture_in_tiles_is_the_hosts(gpu, cpu, fix, noise):
     assert gpu.plan(given, tile=32).tile_batch == 4
 
 
+@pytest.mark.parametrize("at", [0, 5, 30])
+def test_a_picture_in_tiles_is_stopped_on_its_way(gpu, cpu, at):
+    control = runtime.Control(on_progress=lambda progress: progress.tile < at or control.cancel())
+    with pytest.raises(runtime.CancelledError):
+        gpu(photo(300, 150), tile=32, steps=1, control=control)
+    assert pixels(gpu(photo(150, 70), tile=32, steps=1)) == pixels(cpu(photo(150, 70), tile=32, steps=1))
+
+
 def test_a_trace_in_tiles_is_the_hosts(gpu, cpu, tmp_path):
     for upscaler, name in ((gpu, "gpu"), (cpu, "cpu")):
         trace = Trace()
