@@ -11,7 +11,8 @@
 #     carried       puts wheels together that benchmarks/carry_wheels.sh split
 #     build         the native module for this GPU alone
 #     full-start    begins a full-size model of random weights in the background: benchmarks/full_size.sh
-#     tensorrt      TensorRT: engines of the demo model, their pictures, options and launches (where its builder is)
+#     tensorrt      TensorRT: engines of the demo model, their pictures and launches (where its builder is)
+#     tensorrt-options  what the options of a build do, the lean runtime, the cache of times
 #     engines       TensorRT's engines of the full-size model, for one picture and for eight
 #     tensorrt-full its picture against the CPU's, how fast it loads, its times against the targets
 #     kernels       kernels against their C++ twins
@@ -32,7 +33,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all="environment carried build full-start tensorrt engines tensorrt-full kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
+all="environment carried build full-start tensorrt tensorrt-options engines tensorrt-full kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
 for name in ${PARTS:-}; do
     case " $all " in
         *" $name "*) ;;
@@ -60,6 +61,7 @@ note() { printf '%s\n' "$*" | tee -a "$summary"; }
 wanted() { [ -z "${PARTS:-}" ] || [[ " $PARTS " == *" $1 "* ]]; }
 
 # part NAME COMMAND...: runs it into a log, within its limit and the call's, and writes its line
+# At its limit a part is asked to end, and has a minute for that: a build of TensorRT's writes the times that it took
 part() {
     local name=$1 begin=$SECONDS limit=${PART_LIMIT:-600} code word=passed last
     shift
@@ -72,7 +74,7 @@ part() {
         failures=$((failures + 1))
         return 1
     fi
-    timeout --kill-after=5 "$limit" "$@" >"$logs/$name.log" 2>&1
+    timeout --kill-after=60 "$limit" "$@" >"$logs/$name.log" 2>&1
     code=$?
     if [ "$code" -ne 0 ]; then
         word="FAILED ($code)"
@@ -188,12 +190,14 @@ if [ -z "${DOSSR_FULL_BUNDLE:-}" ]; then
 fi
 
 if "$python" -c 'import tensorrt; tensorrt.Builder' 2>/dev/null; then
-    tests tensorrt tests/parity/test_tensorrt.py -m "gpu and not full_size" -s
+    options="options or lean or cache_of_times"
+    tests tensorrt tests/parity/test_tensorrt.py -m "gpu and not full_size" -k "not ($options)" -s
+    tests tensorrt-options tests/parity/test_tensorrt.py -m "gpu and not full_size" -k "$options" -s
     if [ -n "${DOSSR_FULL_BUNDLE:-}" ]; then
         part engines "$python" -m export.build --bundle "$DOSSR_FULL_BUNDLE" --engine tensorrt --profile 64x64 --profile 8x64x64
         tests tensorrt-full tests/parity/test_tensorrt.py -m "gpu and full_size" -s
     fi
-elif wanted tensorrt || wanted engines || wanted tensorrt-full; then
+elif wanted tensorrt || wanted tensorrt-options || wanted engines || wanted tensorrt-full; then
     note "tensorrt     not run: its builder is not installed (pip install tensorrt)"
 fi
 tests kernels tests/runtime/cuda -m gpu
