@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from benchmarks.trt_plan import main
 from engines.errors import EngineBuildError, EngineUnavailableError, OutputNotWritableError
 from engines.profiles import parse_profile
 from engines.trt_bundle import build_engines
@@ -229,6 +230,17 @@ def test_objects_that_are_not_made(standin, bundle, kind, what):
     faults.not_made = {kind: "Unable to load library: libnvinfer_builder_resource.so.11"}
     with pytest.raises(EngineBuildError, match=rf"makes no {what}: Unable to load library: .* free memory"):
         build(bundle)
+    assert left(bundle) == []
+
+
+def test_one_graph_alone(standin, bundle, capsys):
+    assert main([str(bundle.folder), "decode", "--profile", "16x16"]) == 0
+    (built,) = faults.builds
+    assert (built["onnx"], built["level"]) == (str(bundle.path("onnx/decode/model.onnx").resolve()), 1)
+    assert capsys.readouterr().out.startswith(f"decode on {GPU} (9.0) with TensorRT {VERSION}: ")
+    faults.build_errors = ["Could not find any implementation for node {x}."]
+    assert main([str(bundle.folder), "decode", "--profile", "16x16"]) == 1
+    assert capsys.readouterr().out.startswith("error: EngineBuildError: TensorRT")
     assert left(bundle) == []
 
 
