@@ -194,30 +194,19 @@ def _opened(
 ) -> tuple[tensorrt.ICudaEngine, str]:
     """The engine of a plan, complete, and what is to be said of its weights."""
     from engines.trt_objects import working_on
-
-    with DEVICE_SETUP:
-        return working_on(device, lambda: _completed(path, spec, options, onnx, device, sha256=sha256, command=command))
-
-
-def _completed(
-    path: Path,
-    spec: GraphSpec,
-    options: PlanOptions,
-    onnx: Path,
-    device: int,
-    *,
-    sha256: tuple[str, ...] | None,
-    command: str,
-) -> tuple[tensorrt.ICudaEngine, str]:
     from engines.trt_tensors import check_tensors
 
-    engine = _deserialized(path, options, sha256, command)
-    check_tensors(engine, spec)
-    if options.strip_weights:
-        from engines.trt_refit import refit
+    def complete() -> tuple[tensorrt.ICudaEngine, str]:
+        engine = _deserialized(path, options, sha256, command)
+        check_tensors(engine, spec)
+        if options.strip_weights:
+            from engines.trt_refit import refit
 
-        refit(engine, onnx)
-    return engine, _stream_weights(engine, device)
+            refit(engine, onnx)
+        return engine, _stream_weights(engine, device)
+
+    with DEVICE_SETUP:
+        return working_on(device, complete)
 
 
 def _deserialized(

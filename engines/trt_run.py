@@ -201,8 +201,9 @@ class _TensorRtCall:
 
     def _move(self, arena: Arena) -> None:
         """Makes the context work in the arena where it is now."""
-        with DEVICE_SETUP, LOG.collecting() as said:
+        with DEVICE_SETUP:
             self.reserve()
+        with LOG.collecting() as said:
             if arena.nbytes:
                 self._context.set_device_memory(arena.ptr, arena.nbytes)
             if refusal := failure(said):  # it has no other way to say so, and would go on in the block before
