@@ -11,7 +11,9 @@
 #     carried       puts wheels together that benchmarks/carry_wheels.sh split
 #     build         the native module for this GPU alone
 #     full-start    begins a full-size model of random weights in the background: benchmarks/full_size.sh
-#     tensorrt      TensorRT: engines of the demo model, their pictures, options and launches (where its builder is)
+#     tensorrt-decode   TensorRT: the plan of decode alone, the likeliest to fail
+#     tensorrt      engines of the demo model, their pictures and launches (all of it where its builder is)
+#     tensorrt-options  what the options of a build do, the lean runtime, the cache of times
 #     engines       TensorRT's engines of the full-size model, for one picture and for eight
 #     tensorrt-full its picture against the CPU's, how fast it loads, its times against the targets
 #     kernels       kernels against their C++ twins
@@ -32,7 +34,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all="environment carried build full-start tensorrt engines tensorrt-full kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
+all="environment carried build full-start tensorrt-decode tensorrt tensorrt-options engines tensorrt-full kernels memcheck racecheck initcheck synccheck doctor parity full ways bench bench-again agree bench-peers"
 for name in ${PARTS:-}; do
     case " $all " in
         *" $name "*) ;;
@@ -60,6 +62,7 @@ note() { printf '%s\n' "$*" | tee -a "$summary"; }
 wanted() { [ -z "${PARTS:-}" ] || [[ " $PARTS " == *" $1 "* ]]; }
 
 # part NAME COMMAND...: runs it into a log, within its limit and the call's, and writes its line
+# At its limit a part is asked to end, and has a minute for that: a build of TensorRT's writes the times that it took
 part() {
     local name=$1 begin=$SECONDS limit=${PART_LIMIT:-600} code word=passed last
     shift
@@ -72,7 +75,7 @@ part() {
         failures=$((failures + 1))
         return 1
     fi
-    timeout --kill-after=5 "$limit" "$@" >"$logs/$name.log" 2>&1
+    timeout --kill-after=60 "$limit" "$@" >"$logs/$name.log" 2>&1
     code=$?
     if [ "$code" -ne 0 ]; then
         word="FAILED ($code)"
@@ -180,7 +183,7 @@ part build bash -c build
 if [ -z "${DOSSR_FULL_BUNDLE:-}" ]; then
     part full-start bash benchmarks/full_size.sh start
     full=$work/full
-    wanted engines || wanted full || wanted ways || wanted bench || wanted bench-peers || wanted bench-again &&
+    wanted tensorrt-decode || wanted engines || wanted full || wanted ways || wanted bench || wanted bench-peers || wanted bench-again &&
         bash benchmarks/full_size.sh wait fp16 "$((${LIMIT:-3600} / 2))" 2>&1 | tee -a "$summary"
     if [ -f "$full/fp16/manifest.json" ]; then
         export DOSSR_FULL_BUNDLE=$full/fp16 DOSSR_FULL_CHECKPOINT=$full/model.ckpt
@@ -188,12 +191,15 @@ if [ -z "${DOSSR_FULL_BUNDLE:-}" ]; then
 fi
 
 if "$python" -c 'import tensorrt; tensorrt.Builder' 2>/dev/null; then
-    tests tensorrt tests/parity/test_tensorrt.py -m "gpu and not full_size" -s
+    part tensorrt-decode "$python" -m benchmarks.trt_plan "${DOSSR_FULL_BUNDLE:-runtime/demo}" decode
+    options="options or lean or cache_of_times"
+    tests tensorrt tests/parity/test_tensorrt.py -m "gpu and not full_size" -k "not ($options)" -s
+    tests tensorrt-options tests/parity/test_tensorrt.py -m "gpu and not full_size" -k "$options" -s
     if [ -n "${DOSSR_FULL_BUNDLE:-}" ]; then
         part engines "$python" -m export.build --bundle "$DOSSR_FULL_BUNDLE" --engine tensorrt --profile 64x64 --profile 8x64x64
         tests tensorrt-full tests/parity/test_tensorrt.py -m "gpu and full_size" -s
     fi
-elif wanted tensorrt || wanted engines || wanted tensorrt-full; then
+elif wanted tensorrt || wanted tensorrt-options || wanted tensorrt-decode || wanted engines || wanted tensorrt-full; then
     note "tensorrt     not run: its builder is not installed (pip install tensorrt)"
 fi
 tests kernels tests/runtime/cuda -m gpu

@@ -24,26 +24,17 @@ from engines.errors import (
 )
 from engines.graphs import GraphSpec
 from engines.memory import format_size
-from engines.nvidia import driver, free_memory, on_gpu
+from engines.nvidia import driver, free_memory
 from engines.profiles import Profile
 from engines.trt_arena import Arena
-from engines.trt_plans import (
-    BACKEND,
-    PIECE,
-    PLANS,
-    Machine,
-    PlanOptions,
-    PlanSet,
-    build_command,
-    default_options,
-    find_plans,
-)
+from engines.trt_options import PlanOptions
+from engines.trt_plans import BACKEND, PIECE, PLANS, Machine, PlanSet, build_command, default_options, find_plans
 
 if TYPE_CHECKING:
     import tensorrt
 
 _RESERVE = 1 << 30
-"""Bytes of a GPU that are left free beside streamed weights."""
+"""Bytes of a GPU that are left free beside streamed weights and intermediate results."""
 _log = logging.getLogger("dossr")
 
 
@@ -202,9 +193,10 @@ def _opened(
     command: str,
 ) -> tuple[tensorrt.ICudaEngine, str]:
     """The engine of a plan, complete, and what is to be said of its weights."""
+    from engines.trt_objects import working_on
     from engines.trt_tensors import check_tensors
 
-    with on_gpu(device), DEVICE_SETUP:
+    def complete() -> tuple[tensorrt.ICudaEngine, str]:
         engine = _deserialized(path, options, sha256, command)
         check_tensors(engine, spec)
         if options.strip_weights:
@@ -212,6 +204,9 @@ def _opened(
 
             refit(engine, onnx)
         return engine, _stream_weights(engine, device)
+
+    with DEVICE_SETUP:
+        return working_on(device, complete)
 
 
 def _deserialized(
@@ -226,6 +221,7 @@ def _deserialized(
     from engines.trt_library import trt
     from engines.trt_log import LOG
     from engines.trt_messages import failure
+    from engines.trt_objects import made
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -233,7 +229,7 @@ def _deserialized(
             try:
                 if sha256 is not None and piece_hashes(view) != sha256:
                     raise BundleHashError(f"{path} is not what was built (its sha256 differs); {command}")
-                runtime = trt.Runtime(LOG)
+                runtime = made(lambda: trt.Runtime(LOG), "runtime")
                 # A version-compatible plan carries the lean runtime, which is code: it is what was built.
                 runtime.engine_host_code_allowed = options.version_compatible
                 with LOG.collecting() as said:
@@ -263,9 +259,8 @@ def _stream_weights(engine: tensorrt.ICudaEngine, device: int) -> str:
     if weights <= 0:
         return ""
     free = free_memory(device)
-    fits = free is None or weights + _RESERVE <= free
-    budget = weights if fits else engine.get_weight_streaming_automatic_budget()
+    budget = weights if free is None else max(0, min(weights, free - _RESERVE - engine.device_memory_size_v2))
     engine.weight_streaming_budget_v2 = budget
     if engine.weight_streaming_budget_v2 != budget:
         raise EngineBuildError(f"TensorRT refuses a budget of {format_size(budget)} for streamed weights")
-    return "" if fits else f", {format_size(weights - budget)} of weights streamed from the host"
+    return "" if budget == weights else f", {format_size(weights - budget)} of weights streamed from the host"

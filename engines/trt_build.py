@@ -6,7 +6,7 @@ TensorRT works in a thread of its own, so that Ctrl-C reaches this one and cance
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from pathlib import Path
 from engines.errors import EngineBuildError
 from engines.files import atomic_path
 from engines.graphs import GraphSpec
-from engines.nvidia import on_gpu
+from engines.profiles import Profile
 from engines.trt_library import trt
 from engines.trt_log import LOG
 from engines.trt_messages import Message, failure, summary
 from engines.trt_monitor import Monitor, Watch
-from engines.trt_plans import PlanOptions
-from engines.trt_recipe import CLEARED_FLAGS, HARDWARE_LEVELS, NETWORK_FLAGS, builder_flags, input_shapes
+from engines.trt_objects import made, working_on
+from engines.trt_options import PlanOptions
+from engines.trt_recipe import CLEARED_FLAGS, HARDWARE_LEVELS, NETWORK_FLAGS, Shapes, builder_flags, input_shapes
 from engines.trt_tensors import check_tensors
 from engines.trt_timing import load, save
 
@@ -74,26 +75,32 @@ def build_plan(job: PlanJob, out: Path, watch: Watch) -> Built:
 
 def _build(job: PlanJob, out: Path, monitor: Monitor, said: Sequence[Message]) -> tuple[int, int]:
     """Layers and bytes of device memory of the plan that it wrote."""
-    with on_gpu(job.device):
-        builder = trt.Builder(LOG)
-        network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, NETWORK_FLAGS))
-        parser = trt.OnnxParser(network, LOG)
-        if not parser.parse_from_file(str(job.onnx)):
-            raise EngineBuildError(_parser_errors(job, parser, said))
-        make_attention_decomposable(network)
-        config = configured(job, builder, network, monitor)
-        if job.timing_cache is not None:
-            load(config, job.timing_cache)
+    return working_on(job.device, lambda: _written(job, out, monitor, said))
+
+
+def _written(job: PlanJob, out: Path, monitor: Monitor, said: Sequence[Message]) -> tuple[int, int]:
+    """See `_build`, on the GPU."""
+    builder = made(lambda: trt.Builder(LOG), "builder", EngineBuildError)
+    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, NETWORK_FLAGS))
+    parser = made(lambda: trt.OnnxParser(network, LOG), "parser", EngineBuildError)
+    if not parser.parse_from_file(str(job.onnx)):
+        raise EngineBuildError(_parser_errors(job, parser, said))
+    make_attention_decomposable(network)
+    config = configured(job, builder, network, monitor)
+    if job.timing_cache is not None:
+        load(config, job.timing_cache)
+    try:
         plan = builder.build_serialized_network(network, config)
-        if monitor.error is not None:
-            raise monitor.error
-        if plan is None:
-            raise EngineBuildError(_build_error(job, said))
-        if job.timing_cache is not None:
+    finally:
+        if job.timing_cache is not None:  # a build that was stopped or failed has measured, too
             save(config, job.timing_cache)
-        with atomic_path(out) as temporary:
-            temporary.write_bytes(memoryview(plan))
-            return _checked(job, plan, said)
+    if monitor.error is not None:
+        raise monitor.error
+    if plan is None:
+        raise EngineBuildError(_build_error(job, said))
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(memoryview(plan))
+        return _checked(job, plan, said)
 
 
 def configured(
@@ -117,17 +124,34 @@ def configured(
         config.clear_flag(trt.BuilderFlag.__members__[name])
     for name in builder_flags(job.options):
         config.set_flag(trt.BuilderFlag.__members__[name])
+    for name in job.options.preview_features:
+        if (feature := trt.PreviewFeature.__members__.get(name)) is not None:
+            config.set_preview_feature(feature, True)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    dynamic = {tensor.name for tensor in inputs if any(tensor.shape[axis] == -1 for axis in range(len(tensor.shape)))}
-    for wanted in job.options.profiles if dynamic else ():
-        profile = builder.create_optimization_profile()
+    dynamic = [tensor for tensor in inputs if any(tensor.shape[axis] == -1 for axis in range(len(tensor.shape)))]
+    for wanted in job.options.profiles:
         shapes = input_shapes(job.graph, wanted)
-        for name in sorted(dynamic):
-            least, optimal, most = (trt.Dims(shape) for shape in shapes[name])
-            profile.set_shape(name, least, optimal, most)
-        if config.add_optimization_profile(profile) < 0:
-            raise EngineBuildError(f"TensorRT refuses the profile {wanted} for graph {job.graph.name}: {shapes}")
+        if job.options.static:  # without dynamic axes TensorRT computes every shape while it builds
+            for tensor in dynamic:
+                tensor.shape = trt.Dims(shapes[tensor.name][1])
+        elif dynamic:
+            _add_profile(builder, config, {tensor.name: shapes[tensor.name] for tensor in dynamic}, job, wanted)
     return config
+
+
+def _add_profile(
+    builder: trt.Builder, config: trt.IBuilderConfig, shapes: Mapping[str, Shapes], job: PlanJob, wanted: Profile
+) -> None:
+    profile = builder.create_optimization_profile()
+    refused = f"TensorRT refuses the profile {wanted} for graph {job.graph.name}: {dict(shapes)}"
+    try:
+        for name, sizes in shapes.items():
+            least, optimal, most = (trt.Dims(shape) for shape in sizes)
+            profile.set_shape(name, least, optimal, most)
+    except RuntimeError as error:  # the bindings raise it for what the library does not take
+        raise EngineBuildError(f"{refused}; pass another --profile") from error
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineBuildError(f"{refused}; pass another --profile")
 
 
 def make_attention_decomposable(network: trt.INetworkDefinition) -> int:
@@ -152,7 +176,7 @@ def _bits(kind: type[trt.NetworkDefinitionCreationFlag], names: Sequence[str]) -
 
 def _checked(job: PlanJob, plan: trt.IHostMemory, said: Sequence[Message]) -> tuple[int, int]:
     """The plan's inputs and outputs are the graph's: a builder that lost the types has shipped float32 before."""
-    runtime = trt.Runtime(LOG)
+    runtime = made(lambda: trt.Runtime(LOG), "runtime", EngineBuildError)
     runtime.engine_host_code_allowed = True  # version-compatible plans carry the lean runtime, which was made here
     engine = runtime.deserialize_cuda_engine(memoryview(plan))
     if engine is None:

@@ -25,17 +25,8 @@ from engines.errors import EngineBuildError, EngineUnavailableError, OutputNotWr
 from engines.files import atomic_path
 from engines.memory import format_size
 from engines.nvidia import driver, free_memory
-from engines.trt_plans import (
-    MANIFEST,
-    PLANS,
-    Machine,
-    PlanOptions,
-    PlanRecord,
-    PlanSet,
-    onnx_file,
-    parse_record,
-    planned,
-)
+from engines.trt_options import PlanOptions
+from engines.trt_plans import MANIFEST, PLANS, Machine, PlanRecord, PlanSet, onnx_file, parse_record, planned
 from engines.trt_recipe import cache_path, plan_bytes, workspace
 
 Watch = Callable[[str, float], None]

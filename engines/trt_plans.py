@@ -20,17 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from engines.bundle import Bundle
-from engines.errors import BundleSchemaError, EngineUnavailableError, SettingsError
+from engines.errors import BundleSchemaError, EngineUnavailableError
 from engines.graphs import AxisRange
 from engines.profiles import Profile, parse_profile, profile_of
+from engines.trt_options import PlanOptions
 
 BACKEND = "tensorrt"
 PLANS = Path("engines") / BACKEND
 MANIFEST = "manifest.json"
 SCHEMA = 1
-HARDWARE = ("none", "ampere+", "same-cc")
-"""What `hardware_compatible` may be: plans for one kind of GPU, for every one from compute capability 8.0 on, for those
-of the same compute capability."""
 _AMPERE = (8, 0)
 
 
@@ -49,33 +47,6 @@ class Machine:
     def __str__(self) -> str:
         major, minor = self.compute_capability
         return f"{self.gpu} ({major}.{minor}) with TensorRT {self.tensorrt}{' lean' if self.lean else ''}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """How plans are built; part of their key.
-
-    Raises:
-        SettingsError: a value out of its range.
-    """
-
-    profiles: tuple[Profile, ...]
-    optimization_level: int = 3
-    """0 to 5: the higher, the longer TensorRT searches."""
-    version_compatible: bool = False
-    hardware_compatible: str = "none"
-    weight_streaming: bool = False
-    strip_weights: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.profiles:
-            raise SettingsError("plans need a profile of shapes; name one like 64x64")
-        if self.optimization_level not in range(6):
-            raise SettingsError(f"the optimization level must be 0 to 5, not {self.optimization_level}")
-        if self.hardware_compatible not in HARDWARE:
-            raise SettingsError(
-                f"hardware compatibility must be one of {', '.join(HARDWARE)}, not {self.hardware_compatible!r}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +96,8 @@ class PlanSet:
     def unfit(self, machine: Machine) -> str:
         """Why the plans do not run on that machine; empty where they do."""
         options, built = self.options, self.machine
+        if machine.lean and options.strip_weights:
+            return "the lean runtime cannot put weights in: build with --version-compatible, without --strip-weights"
         if machine.lean and not options.version_compatible:
             return "the lean runtime takes version-compatible plans alone"
         runs = built.tensorrt == machine.tensorrt or (options.version_compatible and _later(built, machine))
@@ -155,6 +128,7 @@ def key_parts(plans: PlanSet) -> dict[str, Any]:
         "tensorrt": machine.tensorrt,
         "precision": plans.precision,
         "profiles": [str(profile) for profile in options.profiles],
+        "preview_features": list(options.preview_features),
         "optimization_level": options.optimization_level,
         "version_compatible": options.version_compatible,
         "weight_streaming": options.weight_streaming,

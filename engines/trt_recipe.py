@@ -12,7 +12,8 @@ from engines.bundle import Bundle
 from engines.graphs import GraphSpec, resolve_shape
 from engines.hash_cache import cache_folder
 from engines.profiles import Profile, axis_sizes
-from engines.trt_plans import Machine, PlanOptions
+from engines.trt_options import PlanOptions
+from engines.trt_plans import Machine
 
 NETWORK_FLAGS = ("STRONGLY_TYPED",)
 """Of NetworkDefinitionCreationFlag: types are the ONNX file's. TensorRT 11 builds no other networks."""
@@ -90,6 +91,7 @@ def describe(options: PlanOptions) -> Sequence[str]:
     return (
         f"network flags       {', '.join(NETWORK_FLAGS)}",
         f"builder flags       {', '.join(flags)}",
+        f"preview features    {', '.join(options.preview_features) or 'none'}",
         f"optimization level  {options.optimization_level}",
         f"hardware            {HARDWARE_LEVELS[options.hardware_compatible]}",
         "attention           decomposable (where no fused kernel fits, it is built of others)",

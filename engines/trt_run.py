@@ -6,17 +6,20 @@ of it stays right as long as nothing of its context changes (TensorRT's document
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from math import prod
 
 from engines.base import DEVICE_SETUP, Buffer, Call, check_buffers
-from engines.errors import EngineError
+from engines.errors import EngineError, EngineUnavailableError
 from engines.graphs import GraphSpec
+from engines.memory import format_size
 from engines.nvidia import on_gpu
 from engines.trt_arena import Arena
 from engines.trt_library import trt
 from engines.trt_log import LOG
 from engines.trt_messages import failure
+from engines.trt_objects import working_on
 
 
 class TensorRtRunner:
@@ -47,54 +50,67 @@ class TensorRtRunner:
 
     def bind(self, tensors: Mapping[str, Buffer]) -> Call:
         """See `engines.base.Runner.bind`."""
-        if self._engine is None:
+        with DEVICE_SETUP:
+            return working_on(self._device, lambda: self._bound(tensors))
+
+    def close(self) -> None:
+        """Frees the engine once no `Call` holds it."""
+        with on_gpu(self._device), DEVICE_SETUP:
+            self._engine = None
+
+    def __del__(self) -> None:
+        """Of one that nobody closed."""
+        with contextlib.suppress(EngineUnavailableError), on_gpu(self._device):  # there its memory is freed
+            self._engine = None
+
+    def _bound(self, tensors: Mapping[str, Buffer]) -> _TensorRtCall:
+        """See `bind`."""
+        engine, stream = self._engine, self._stream
+        if engine is None:
             raise EngineError(f"graph {self._spec.name} is closed; open the Upscaler again")
         check_buffers(self._spec, tensors)
         place = f"cuda:{self._device}"
-        if self._stream is None or any(tensor.device != place for tensor in tensors.values()):
+        if stream is None or any(tensor.device != place for tensor in tensors.values()):
             given = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
             raise EngineError(
                 f"TensorRT takes memory of {place} and a stream there, given {given} and "
-                f"{'no stream' if self._stream is None else 'a stream'}; it needs our CUDA kernels: install nvcc, then "
+                f"{'no stream' if stream is None else 'a stream'}; it needs our CUDA kernels: install nvcc, then "
                 "`pip install --force-reinstall --no-deps .`, or use --engine onnxruntime"
             )
         shapes = {spec.name: tuple(tensors[spec.name].shape) for spec in self._spec.inputs}
-        with on_gpu(self._device), DEVICE_SETUP, LOG.collecting() as said:
+        profile = self._profile(engine, shapes)
+        with LOG.collecting() as said:
             try:
-                context = self._context(self._engine, shapes, self._stream)
+                context = self._context(engine, profile, shapes, stream)
                 for name, tensor in tensors.items():
                     _demand(context.set_tensor_address(name, tensor.ptr), f"the address of {name}")
                 for spec in self._spec.outputs:
                     found = _sizes(context.get_tensor_shape(spec.name))
                     if found != tuple(tensors[spec.name].shape):
                         raise _RefusedError(f"{spec.name} of {tensors[spec.name].shape}, it gives {found}")
-                if self._arena is not None:
-                    self._arena.reserve(context.update_device_memory_size_for_shapes())
-            except _RefusedError as error:
+            except (_RefusedError, RuntimeError) as error:  # the bindings raise RuntimeError for some refusals
                 raise EngineError(
                     f"TensorRT refuses {error} of graph {self._spec.name} with inputs {shapes}: "
                     f"{failure(said) or 'it does not say why'}; build the engines again"
                 ) from error
-        return _TensorRtCall(
-            context, dict(tensors), self._spec.name, device=self._device, stream=self._stream, arena=self._arena
+        call = _TensorRtCall(
+            context,
+            dict(tensors),
+            self._spec.name,
+            device=self._device,
+            stream=stream,
+            profile=profile,
+            arena=self._arena,
         )
-
-    def close(self) -> None:
-        """Frees the engine once no `Call` holds it."""
-        with DEVICE_SETUP:
-            self._engine = None
+        call.reserve()
+        return call
 
     def _context(
-        self, engine: trt.ICudaEngine, shapes: Mapping[str, tuple[int, ...]], stream: int
+        self, engine: trt.ICudaEngine, profile: int, shapes: Mapping[str, tuple[int, ...]], stream: int
     ) -> trt.IExecutionContext:
-        """A context for inputs of these shapes.
-
-        Raises:
-            EngineError: no profile takes them.
-        """
+        """A context for inputs of these shapes, which the profile takes."""
         strategies = trt.ExecutionContextAllocationStrategy
         own = strategies.STATIC if self._arena is None else strategies.USER_MANAGED
-        profile = self._profile(engine, shapes)
         context: trt.IExecutionContext | None = engine.create_execution_context(own)
         if context is None:
             raise _RefusedError("an execution context")
@@ -106,7 +122,11 @@ class TensorRtRunner:
         return context
 
     def _profile(self, engine: trt.ICudaEngine, shapes: Mapping[str, tuple[int, ...]]) -> int:
-        """The profile that takes these shapes, the narrowest of several."""
+        """The profile that takes these shapes, the narrowest of several.
+
+        Raises:
+            EngineError: there is none.
+        """
         fitting: list[tuple[int, int]] = []
         ranges: list[str] = []
         for index in range(engine.num_optimization_profiles):
@@ -133,11 +153,13 @@ class _TensorRtCall:
         *,
         device: int,
         stream: int,
+        profile: int,
         arena: Arena | None,
     ) -> None:
         self._context = context
         self._tensors = tensors  # the context holds bare addresses
         self._graph, self._device, self._stream, self._arena = graph, device, stream, arena
+        self._profile = profile
         self._works_in = -1
         self._ran_in = -1
 
@@ -153,16 +175,47 @@ class _TensorRtCall:
     def run(self) -> None:
         with on_gpu(self._device), LOG.collecting() as said:
             if self._arena is not None and self._works_in != self._arena.version:
-                with DEVICE_SETUP:
-                    self._arena.reserve(self._context.update_device_memory_size_for_shapes())
-                    self._context.set_device_memory(self._arena.ptr, self._arena.nbytes)
-                self._works_in = self._arena.version
+                self._move(self._arena)
             if not self._context.execute_async_v3(self._stream):
                 raise EngineError(
                     f"TensorRT failed in graph {self._graph}: {failure(said) or 'it does not say why'}; if memory ran "
                     "out, take a smaller image or batch"
                 )
         self._ran_in = self.version
+
+    def reserve(self) -> None:
+        """Makes the arena hold what a run needs.
+
+        Raises:
+            MemoryBudgetError: it does not fit.
+        """
+        if self._arena is not None:
+            self._arena.reserve(self._needed())
+
+    def _needed(self) -> int:
+        """Bytes for intermediate results: of these shapes, or of the profile's largest where TensorRT does not say."""
+        engine: trt.ICudaEngine = self._context.engine
+        return self._context.update_device_memory_size_for_shapes() or engine.get_device_memory_size_for_profile_v2(
+            self._profile
+        )
+
+    def _move(self, arena: Arena) -> None:
+        """Makes the context work in the arena where it is now."""
+        with DEVICE_SETUP:
+            self.reserve()
+        with LOG.collecting() as said:
+            if arena.nbytes:
+                self._context.set_device_memory(arena.ptr, arena.nbytes)
+            if refusal := failure(said):  # it has no other way to say so, and would go on in the block before
+                raise EngineError(
+                    f"TensorRT does not take {format_size(arena.nbytes)} of memory for graph {self._graph}: {refusal}; "
+                    "build the engines again"
+                )
+        self._works_in = arena.version
+
+    def __del__(self) -> None:
+        with contextlib.suppress(EngineUnavailableError), on_gpu(self._device):  # there its memory is freed
+            del self._context
 
 
 class _RefusedError(Exception):

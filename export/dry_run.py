@@ -12,7 +12,8 @@ from engines.errors import EngineUnavailableError
 from engines.graphs import AxisRange, GraphSpec
 from engines.memory import format_size
 from engines.trt_operators import unsupported
-from engines.trt_plans import PLANS, Machine, PlanOptions, PlanSet, find_plans, key_parts, onnx_file, planned
+from engines.trt_options import PlanOptions
+from engines.trt_plans import PLANS, Machine, PlanSet, find_plans, key_parts, onnx_file, planned
 from engines.trt_recipe import cache_path, describe, input_shapes, plan_bytes, weights_bytes, workspace
 from export.engine_options import EngineRequest, gpu_here
 

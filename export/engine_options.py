@@ -16,7 +16,8 @@ from engines.graphs import AxisRange
 from engines.memory import parse_size
 from engines.profiles import Profile, check_profiles, parse_profile
 from engines.trt_bundle import builder
-from engines.trt_plans import HARDWARE, Machine, PlanOptions, default_profiles
+from engines.trt_options import HARDWARE, PlanOptions, check_refit
+from engines.trt_plans import Machine, default_profiles
 
 DEVICE = 0
 """N of cuda:N that is built for: the first GPU that CUDA_VISIBLE_DEVICES leaves."""
@@ -104,6 +105,7 @@ def engine_request(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
     )
     if request.optimization_level not in range(6):
         raise SettingsError(f"--optimization-level is {request.optimization_level}, expected 0 to 5")
+    check_refit(version_compatible=request.version_compatible, strip_weights=request.strip_weights)
     return request
 
 

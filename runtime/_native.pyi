@@ -36,7 +36,8 @@ class Tensor:
 
     def __init__(self, shape: Sequence[int], dtype: str = "float32", device: str = "cpu") -> None:
         """At most 16 sides of 0 or more; dtype "float32", "uint8", "uint16", "float16", "int64" or
-        "float64"; device "cpu", "pinned" (of the CPU, and copied to and from GPUs at full speed), "cuda" or "cuda:N".
+        "float64"; device "cpu", "pinned" or "pinned:N" (of the CPU, and copied to and from every GPU at full speed;
+        made in the context of GPU N, else of the thread's current one), "cuda" or "cuda:N".
 
         Raises:
             ValueError: a negative side, too many sides, an unknown dtype or device.

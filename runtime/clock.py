@@ -88,8 +88,17 @@ class Clock:
 
     def add(self, tape: Clock) -> None:
         """Adds what another clock recorded, as the numbers that its marks have now."""
-        self._stages += [(stage, _fixed(start), _fixed(end)) for stage, start, end in tape._stages]
-        self._spans += [(name, _fixed(start), _fixed(end), step) for name, start, end, step in tape._spans]
+        fixed: dict[int, Instant] = {}
+        """By the mark's address: a span begins where another ends, and asking a device's event takes time."""
+
+        def now(instant: Instant) -> Instant:
+            key = id(instant.mark)
+            if key not in fixed:
+                fixed[key] = Instant(instant.nanoseconds(instant.mark), int)
+            return fixed[key]
+
+        self._stages += [(stage, now(start), now(end)) for stage, start, end in tape._stages]
+        self._spans += [(name, now(start), now(end), step) for name, start, end, step in tape._spans]
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -105,7 +114,3 @@ class Clock:
 
     def _since(self, instant: Instant) -> int:
         return instant.nanoseconds(instant.mark) - self._began
-
-
-def _fixed(instant: Instant) -> Instant:
-    return Instant(instant.nanoseconds(instant.mark), int)

@@ -62,6 +62,7 @@ class Cuda:
         if kernels.cuda is None:
             raise EngineUnavailableError(unavailable(place))
         self.name = place
+        self._pinned = place.replace("cuda", "pinned")
         self.native = kernels.cuda
         with DEVICE_SETUP:
             self.work, self.uploads, self.downloads = (self.native.Stream(_index(place)) for _ in range(3))
@@ -125,7 +126,7 @@ class Cuda:
             if (kept.shape, kept.dtype, "pinned" if kept.pinned else kept.device) == (shape, dtype, place):
                 return self._kept.pop(i)
         with DEVICE_SETUP:
-            return Tensor(shape, dtype, place)
+            return Tensor(shape, dtype, self._pinned if place == "pinned" else place)
 
     def give_back(self, buffers: Sequence[Tensor]) -> None:
         """Buffers of a batch that is done: as many as two batches need are kept."""

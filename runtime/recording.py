@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engines.base import DEVICE_SETUP, Call
@@ -120,7 +121,7 @@ class Recordings:
         told: list[Progress] = []
         noted = dataclasses.replace(job, control=Control(on_progress=told.append))
         tape = Clock()
-        with DEVICE_SETUP:
+        with DEVICE_SETUP, _without_collection():
             device.work.begin_capture()
             try:
                 tape.follow(device.work.mark, device.nanoseconds)
@@ -215,10 +216,26 @@ class Recording:
         self._clock = None
 
     def free(self) -> None:
-        """Gives its buffers back, when the last launch is done."""
+        """Gives its buffers back, once the last launch is done: of a batch that was abandoned it may not be yet.
+
+        Raises:
+            CudaError: CUDA failed.
+        """
         if self._done is not None:
             self._done.synchronize()
         self._device.give_back(self._written.buffers)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python collects no garbage meanwhile: freeing an engine that nobody closed would break a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _kind(pictures: Sequence[Picture], job: Job) -> Hashable | None:

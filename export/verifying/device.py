@@ -63,7 +63,8 @@ class DeviceStream:
             there = {name: device.tensor(array.shape) for name, array in (*inputs.items(), *outputs.items())}
             for name, array in inputs.items():
                 device.work.copy(there[name], tensor_from(array))
-            runner.bind(there).run()
+            call = runner.bind(there)  # it lives until its work is done
+            call.run()
             device.work.synchronize()
             for name, array in outputs.items():
                 here = Tensor(array.shape)

@@ -17,7 +17,8 @@ import onnx
 from engines.bundle import Bundle, Precision
 from engines.profiles import Size
 from engines.trt import open_plan
-from engines.trt_plans import Machine, PlanOptions, onnx_file
+from engines.trt_options import PlanOptions
+from engines.trt_plans import Machine, onnx_file
 from export.errors import PlanDepartsError
 from export.figures import ADDED_TO, FP16_ARITHMETIC, GATES, Array, Figures, compare, std
 from export.lowering import onnxruntime_cpu

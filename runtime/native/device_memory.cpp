@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "cuda_check.h"
 #include "tensor.h"
@@ -56,6 +57,8 @@ std::shared_ptr<void> zeroed_for_cuda(std::int64_t bytes, const Device& device, 
     const std::string doing = "allocating " + what + (on_cuda ? " on " + device.name() : " in pinned memory");
     const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
     void* memory = nullptr;
+    std::optional<DeviceScope> scope;  // for pinned memory, too: it is made in a context
+    if (device.index >= 0) scope.emplace(device.index);
     if (!on_cuda) {
         const cudaError_t code = cudaHostAlloc(&memory, size, cudaHostAllocPortable);
         if (code == cudaErrorMemoryAllocation) no_memory(doing, size, on_cuda);
@@ -63,7 +66,6 @@ std::shared_ptr<void> zeroed_for_cuda(std::int64_t bytes, const Device& device, 
         std::memset(memory, 0, size);
         return {memory, free_pinned};
     }
-    const DeviceScope scope(device.index);
     const cudaError_t code = cudaMalloc(&memory, size);
     if (code == cudaErrorMemoryAllocation) no_memory(doing, size, on_cuda);
     check(code, doing);

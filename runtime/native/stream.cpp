@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -50,9 +51,14 @@ double Event::seconds_since(const Event& earlier) const {
                                     name_of(earlier.device_));
     }
     const DeviceScope scope(device_);
-    synchronize();
     float milliseconds = 0.0f;
-    check(cudaEventElapsedTime(&milliseconds, earlier.event_, event_), "timing events");
+    cudaError_t code = cudaEventElapsedTime(&milliseconds, earlier.event_, event_);
+    if (code == cudaErrorNotReady) {
+        cudaGetLastError();
+        synchronize();
+        code = cudaEventElapsedTime(&milliseconds, earlier.event_, event_);
+    }
+    check(code, "timing events");
     return static_cast<double>(milliseconds) / 1000.0;
 }
 
@@ -127,7 +133,10 @@ void Stream::begin_capture() const {
 Graph* Stream::end_capture() const {
     cudaGraph_t captured = nullptr;
     check(cudaStreamEndCapture(stream_, &captured), "ending a capture");
-    return new Graph(captured, device_);
+    auto graph = std::make_unique<Graph>(captured, device_);
+    const DeviceScope scope(device_);
+    check(cudaGraphUpload(graph->handle(), stream_), "putting a graph on the GPU");  // else the first launch does
+    return graph.release();
 }
 
 void Stream::launch(const Graph& graph) const {

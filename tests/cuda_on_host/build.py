@@ -87,6 +87,10 @@ class Machine:
         """The n-th next call of a function of CUDA gives that code; n of 0: no call does."""
         self._functions.cuda_on_host_fail(function.encode(), n, code)
 
+    def calls(self, function: str) -> int:
+        """Calls of a function of CUDA so far."""
+        return int(self._functions.cuda_on_host_calls(function.encode()))
+
     def finish(self, stream: int) -> None:
         """What was put on the stream with that address is done, as a library's work on it would have it."""
         self._functions.cuda_on_host_finish(ctypes.c_size_t(stream))

@@ -51,6 +51,7 @@ struct CudaOnHostEvent {
 
 struct CudaOnHostExec {
     std::vector<CudaOnHostNode> nodes;
+    int device;
 };
 
 namespace cuda_on_host {
@@ -97,6 +98,7 @@ struct Machine {
     std::map<const char*, Block> blocks;
     std::set<CudaOnHostGraph*> captures;
     int handles = 0;
+    std::map<std::string, int> calls;  // by function, so far
     std::string fail;
     int fail_after = 0;
     cudaError_t fail_code = cudaSuccess;

@@ -69,6 +69,7 @@ cudaError_t keep(cudaError_t code) {
 
 cudaError_t begin(const char* function, bool needs_driver) {
     Machine& all = machine();
+    ++all.calls[function];
     if (all.fail == function && --all.fail_after == 0) {
         all.fail.clear();
         return all.fail_code;
@@ -227,6 +228,11 @@ void cuda_on_host_fail(const char* function, int n, int code) {
     machine().fail = function;
     machine().fail_after = n;
     machine().fail_code = static_cast<cudaError_t>(code);
+}
+
+int cuda_on_host_calls(const char* function) {
+    const std::lock_guard<Lock> held(machine().lock);
+    return machine().calls[function];
 }
 
 void cuda_on_host_machine(int devices, int driver_version) {

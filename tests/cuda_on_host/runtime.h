@@ -116,6 +116,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::size_t* count);
 cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type);
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
@@ -133,6 +134,9 @@ extern "C" {
 
 // The n-th call from now (1: the next) of the named function returns that code and does nothing else.
 __attribute__((visibility("default"))) void cuda_on_host_fail(const char* function, int n, int code);
+
+// Calls of the named function so far.
+__attribute__((visibility("default"))) int cuda_on_host_calls(const char* function);
 
 // GPUs, and the version of the driver (0: none is installed) that the calls see from now on.
 __attribute__((visibility("default"))) void cuda_on_host_machine(int devices, int driver_version);

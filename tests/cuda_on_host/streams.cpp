@@ -286,8 +286,14 @@ cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) 
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
     BEGIN(begin_on_device("cudaGraphInstantiateWithFlags"));
-    *exec = new CudaOnHostExec{graph->nodes};
+    *exec = new CudaOnHostExec{graph->nodes, current_device};
     ++machine().handles;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream) {
+    BEGIN(begin_on_device("cudaGraphUpload"));
+    if (stream->capture != nullptr || stream->device != exec->device) return keep(cudaErrorInvalidValue);
     return cudaSuccess;
 }
 

@@ -3,6 +3,7 @@ of CUDA and TensorRT. Arithmetic is ONNX Runtime's on the CPU; the islands are r
 """
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from export.plans import build_plans, summary
 from export.progress import Silent
 from export.samples import random_inputs, sizes
 from export.verifying import candidates
+from export.verifying.device import DeviceStream
 from export.verifying.plan_check import check_sizes, open_reference
 from runtime.default_bundle import DEMO_BUNDLE
 from tests import tensorrt_standin
@@ -112,7 +114,7 @@ def test_where_islands_do_not_help_all_of_the_graph_is_float32(tmp_path):
     mended, plans = build_plans(bundle, SMALL, Silent())
     assert arithmetic(mended, "decode", VERSION) == (Arithmetic.FLOAT32, ())
     assert open_bundle(bundle.folder).manifest == mended.manifest
-    names = sorted(path.name for path in (bundle.folder / "onnx" / "decode").glob("*.tensorrt*"))
+    names = sorted(path.name for path in (bundle.folder / "onnx" / "decode").glob("*.tensorrt-float32*"))
     assert names == ["model.tensorrt-float32.onnx"], "a form that nothing names does not stay"
     assert [line for line in summary(mended, plans) if "decode" in line and "all operators in float32" in line]
 
@@ -146,6 +148,35 @@ def test_sizes_that_are_too_large_for_the_cpu_are_told(tiny):
     *_, last = summary(bundle, plans)
     assert last.startswith("WARNING: these engines were NOT VERIFIED")
     assert "too large for a reference on the CPU" in last
+
+
+def test_a_call_lives_until_its_work_is_done(tiny):
+    calls, alive_then = weakref.WeakSet(), []
+    stream = DeviceStream("cuda:0")
+    work = stream._device.work
+
+    class Call:
+        def __init__(self):
+            calls.add(self)
+
+        def run(self):
+            pass
+
+    class Runner:
+        def bind(self, _tensors):
+            return Call()
+
+    class Work:
+        copy = work.copy
+
+        def synchronize(self):
+            alive_then.append(len(calls))
+            work.synchronize()
+
+    stream._device.work = Work()
+    stream.call(Runner(), {}, {"output": np.zeros((2,), np.float32)})
+    assert alive_then[0] == 1
+    assert not calls
 
 
 def test_verify_runs_the_engines_of_a_bundle(tiny, monkeypatch):

@@ -94,7 +94,7 @@ def test_why_plans_cannot_be_run(monkeypatch):
 
 def test_options_reach_the_plans(standin, bundle):
     options = ["--profile", "16x16", "--profile", "1x8x8:1x16x16:2x24x24", "--optimization-level", "5"]
-    options += ["--version-compatible", "--hardware-compatible", "ampere+", "--weight-streaming", "--strip-weights"]
+    options += ["--version-compatible", "--hardware-compatible", "ampere+", "--weight-streaming"]
     code, _, err = run("--bundle", bundle, *options, "--workspace", "3GiB", "--no-timing-cache", "--quiet")
     assert code == 0, err
     (plans,) = plans_of(bundle)
@@ -103,7 +103,6 @@ def test_options_reach_the_plans(standin, bundle):
     assert plans.options.hardware_compatible == "ampere+"
     assert plans.options.version_compatible
     assert plans.options.weight_streaming
-    assert plans.options.strip_weights
     assert {(*built["workspace"], built["cached"]) for built in faults.builds} == {(3 << 30, None)}
 
 
@@ -122,6 +121,7 @@ def test_options_reach_the_plans(standin, bundle):
         (["--profile", "wide"], "'wide' is no profile"),
         (["--profile", "16x64x64"], "profile 16x64x64 is beyond what the bundle's graphs take, 1x8x8:1x64x64:8x4096"),
         (["--optimization-level", "9"], "--optimization-level is 9, expected 0 to 5"),
+        (["--version-compatible", "--strip-weights"], "--version-compatible and --strip-weights exclude each other"),
         (["--workspace", "much"], "'much' is not a size of memory"),
         (["--hardware-compatible", "all"], "argument --hardware-compatible: invalid choice: 'all'"),
         (["--target", "NVIDIA H200,9.0,11.4.0.26"], "--target is for --dry-run"),

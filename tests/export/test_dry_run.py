@@ -14,7 +14,8 @@ from engines.errors import EngineUnavailableError
 from engines.files import sha256_file
 from engines.profiles import parse_profile
 from engines.trt_bundle import build_engines
-from engines.trt_plans import PLANS, PlanOptions, planned
+from engines.trt_options import PlanOptions
+from engines.trt_plans import PLANS, planned
 from export.dry_run import Target, plan_of_bundle, target
 from export.engine_options import EngineRequest, parse_target
 from tests import tensorrt_standin
@@ -57,6 +58,7 @@ def test_for_a_named_machine_all_is_known(bundle, tmp_path):
     assert said["for"] == "NVIDIA H200 (9.0) with TensorRT 11.4.0.26"
     assert said["network flags"] == "STRONGLY_TYPED"
     assert said["builder flags"] == "STRIP_PLAN, REFIT_IDENTICAL, no TF32"
+    assert said["preview features"] == "RUNTIME_ACTIVATION_RESIZE_10_10"
     assert said["workspace"] == "3.0 GiB at most for one kernel"
     assert said["timing cache"] == str(tmp_path / "cache" / "tensorrt" / "timing-nvidia-h200-sm90-11.4.0.26.cache")
     assert said["key"] == key

@@ -131,7 +131,7 @@ def test_only_the_parts_that_are_asked_for(tmp_path, path_with_gpu):
 
 
 def test_tensorrt_comes_first_where_it_is(tmp_path, path_with_gpu):
-    parts = "tensorrt engines tensorrt-full kernels"
+    parts = "tensorrt-decode tensorrt tensorrt-options engines tensorrt-full kernels"
     script(tmp_path / "out", path_with_gpu, PARTS=parts, DOSSR_FULL_BUNDLE="/b")
     assert "its builder is not installed" in lines_of(tmp_path / "out")["tensorrt"]
     there = PYTHON.replace('*"import tensorrt"*) echo "No module named tensorrt"; exit 1;;', "")
@@ -140,6 +140,11 @@ def test_tensorrt_comes_first_where_it_is(tmp_path, path_with_gpu):
     lines = lines_of(tmp_path / "out")
     assert [name for name in lines if name in parts.split()] == parts.split()
     assert "passed" in lines["tensorrt"]
+    assert "passed" in lines["tensorrt-options"]
+    assert lines["tensorrt-decode"].endswith("done: -m benchmarks.trt_plan /b decode")
+    calls = (tmp_path / "calls").read_text()
+    assert "-m gpu and not full_size -k not (options or lean or cache_of_times) -s" in calls
+    assert "-m gpu and not full_size -k options or lean or cache_of_times -s" in calls
     assert "-m export.build --bundle /b --engine tensorrt --profile 64x64 --profile 8x64x64" in lines["engines"]
     assert "nothing was tested" in lines["tensorrt-full"]
 

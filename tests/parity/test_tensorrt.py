@@ -29,6 +29,8 @@ from tests.paths import REPOSITORY
 
 PSNR = {"fp16": 45.0, "fp32": 60.0}
 """dB to the CPU's float32 picture of the same weights."""
+QUICK = ("--profile", "16x24", "--optimization-level", "1")
+"""Of a build whose speed does not matter."""
 LOAD = 2.0
 """Seconds in which engines that are built are opened."""
 BARS = {"H200": {"picture": 0.030, "one step": 0.016, "batch of 8": 8 / 50}}
@@ -164,13 +166,13 @@ def test_engines_load_fast(bundle):
         ("--weight-streaming",),
         ("--hardware-compatible", "ampere+"),
         ("--hardware-compatible", "same-cc"),
-        ("--optimization-level", "1", "--no-timing-cache", "--workspace", "1GiB"),
+        ("--no-timing-cache", "--workspace", "1GiB"),
     ],
     ids=lambda options: options[0].strip("-"),
 )
 def test_options_leave_the_picture(tmp_path, options):
     copy = shutil.copytree(exported_bundle(DEMO, "--precision", "fp16"), tmp_path / "bundle")
-    made = build(copy, "--profile", "16x24", *options)
+    made = build(copy, *QUICK, *options)
     sizes = sum(path.stat().st_size for path in made.glob("*.plan"))
     image = picture_file(48, 32)
     with runtime.Upscaler(copy, engine="tensorrt", fallback="none") as upscaler:
@@ -186,7 +188,7 @@ def test_options_leave_the_picture(tmp_path, options):
 def test_the_lean_runtime_runs_a_version_compatible_plan(tmp_path):
     pytest.importorskip("tensorrt_lean")
     copy = shutil.copytree(exported_bundle(DEMO, "--precision", "fp16"), tmp_path / "bundle")
-    build(copy, "--profile", "16x24", "--version-compatible")
+    build(copy, *QUICK, "--version-compatible")
     image = tmp_path / "photo.png"
     image.write_bytes(picture_file(48, 32))
     script = (
@@ -212,7 +214,7 @@ def test_the_cache_of_times_makes_the_next_build_faster(tmp_path, monkeypatch):
     for number in range(2):
         copy = shutil.copytree(exported_bundle(DEMO, "--precision", "fp16"), tmp_path / str(number))
         begin = time.perf_counter()
-        build(copy, "--profile", "16x24")
+        build(copy, *QUICK)
         seconds.append(time.perf_counter() - begin)
     print(f"without times {seconds[0]:.1f} s, with {seconds[1]:.1f} s")
     assert list((tmp_path / "cache" / "tensorrt").glob("timing-*.cache"))

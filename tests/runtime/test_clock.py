@@ -51,6 +51,24 @@ def test_a_block_that_fails_leaves_no_span():
     assert clock.spans == ()
 
 
+def test_each_instant_of_a_tape_is_asked_for_once():
+    tape, clock, asked = Clock(), Clock(), []
+
+    def nanoseconds(mark):
+        asked.append(mark)
+        return clock._began + 1000 * marks.index(mark)
+
+    marks = []
+    tape.follow(lambda: marks.append(object()) or marks[-1], nanoseconds)
+    with tape.time("denoise"):
+        between = tape.done("denoise", tape.now(), 1)
+        tape.done("solver", between, 1)
+    clock.add(tape)
+    assert len(asked) == len(marks) == 5
+    assert clock.spans == (Span("denoise", 1000, 2000, 1), Span("solver", 2000, 3000, 1))
+    assert clock.timings()["denoise"] == pytest.approx(4e-6)
+
+
 def test_instants_of_a_device_become_numbers_when_they_are_asked_for():
     """Marks that mean nothing until then, between instants of the host."""
     clock, marks = Clock(), []

@@ -6,15 +6,16 @@ runs that file on the bound addresses. It shows nothing of TensorRT's own correc
 """
 
 import contextlib
+import gc
 import sys
 
 from tests.tensorrt_standin import building, core, running
-from tests.tensorrt_standin.core import VERSION, faults
+from tests.tensorrt_standin.core import VERSION, current_gpu, faults
 
 __all__ = ["GPU", "VERSION", "faults", "install", "module"]
 
 GPU = "Stand-in H200"
-OURS = ("library", "log", "monitor", "timing", "build", "tensors", "run", "refit")
+OURS = ("library", "log", "objects", "monitor", "timing", "build", "tensors", "run", "refit")
 """Modules of `engines` that keep the library which they were imported with."""
 
 
@@ -67,8 +68,11 @@ def installed(monkeypatch, *, lean=False, version=VERSION):
             patch.setattr(f"{user}.driver", lambda: found)
         for user in ("engines.nvidia", "engines.trt", "engines.trt_bundle"):
             patch.setattr(f"{user}.free_memory", lambda _index: faults.free)
-        for user in ("engines.nvidia", "engines.trt"):
-            patch.setattr(f"{user}.on_gpu", lambda _index: contextlib.nullcontext())
+        patch.setattr("engines.nvidia.on_gpu", current_gpu.during)
         faults.reset()
         yield made
+        gc.collect()
+        elsewhere, early = faults.freed_elsewhere, faults.freed_early
         faults.reset()
+    assert not elsewhere, f"freed while their GPU was not the current one: {elsewhere}"
+    assert not early, f"freed before their work was done: {early}"

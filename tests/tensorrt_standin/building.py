@@ -16,7 +16,9 @@ from tests.tensorrt_standin.core import (
     ILogger,
     LayerType,
     NetworkDefinitionCreationFlag,
+    OnGpu,
     faults,
+    refuse,
     write_plan,
 )
 
@@ -69,7 +71,7 @@ class Tensor:
         self.shape = Dims(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
 
 
-class Network:
+class Network(OnGpu):
     def __init__(self, flags):
         assert flags == 1 << int(NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         self.inputs, self.outputs, self.layers = [], [], []
@@ -85,7 +87,7 @@ class Network:
         return self.layers[index]
 
 
-class OnnxParser:
+class OnnxParser(OnGpu):
     def __init__(self, network, logger):
         self._network, self._logger = network, logger
         self._errors = []
@@ -121,6 +123,7 @@ class Profile:
         self.shapes = {}
 
     def set_shape(self, name, least, optimal, most):
+        refuse("set_shape")
         self.shapes[name] = [list(least), list(optimal), list(most)]
 
 
@@ -140,18 +143,22 @@ class TimingCache:
         return IHostMemory(json.dumps([self.version, self.times]).encode())
 
 
-class Config:
+class Config(OnGpu):
     def __init__(self):
         self.flags_set = {BuilderFlag.TF32}
         self.pools, self.profiles, self.cache = {}, [], None
         self.builder_optimization_level = 3
         self.progress_monitor = None
+        self.previews = set()
 
     def set_flag(self, flag):
         self.flags_set.add(flag)
 
     def clear_flag(self, flag):
         self.flags_set.discard(flag)
+
+    def set_preview_feature(self, feature, enable):
+        (self.previews.add if enable else self.previews.discard)(feature)
 
     def set_memory_pool_limit(self, pool, size):
         self.pools[pool] = size
@@ -181,7 +188,7 @@ class Config:
         return self.cache
 
 
-class Builder:
+class Builder(OnGpu):
     def __init__(self, logger):
         self._logger = logger
 
@@ -200,6 +207,7 @@ class Builder:
             {
                 "onnx": network.path,
                 "flags": sorted(flags),
+                "previews": sorted(feature.name for feature in config.previews),
                 "workspace": list(config.pools.values()),
                 "level": config.builder_optimization_level,
                 "hardware": config.hardware_compatibility_level.name,
@@ -208,6 +216,8 @@ class Builder:
         )
         if not self._walk(network, config):
             return None
+        dynamic = any(-1 in tensor.shape for tensor in network.inputs)
+        assert dynamic == bool(config.profiles), "dynamic inputs, and they alone, need profiles"
         for text in faults.warnings:
             self._logger.log(ILogger.WARNING, text)
         for layer in network.layers:
@@ -252,14 +262,19 @@ class Builder:
         return going
 
 
-class OnnxParserRefitter:
+class OnnxParserRefitter(OnGpu):
     def __init__(self, refitter, logger):
         self._refitter, self._logger = refitter, logger
+        self._errors = [ParserError("", "", f"{name} is not in the file") for name in faults.missing_weights]
 
     def refit_from_file(self, path):
-        if faults.refit_error:
-            self._logger.log(ILogger.ERROR, faults.refit_error)
-            return False
         for tensor in onnx.load(path).graph.initializer:
             self._refitter.given.add(tensor.name)
-        return True
+        if faults.unnamed_constants:
+            self._errors = [ParserError("attend", "Attention", "refittable weights were not found")]
+        return not self._errors and not faults.missing_weights
+
+    num_errors = property(lambda self: len(self._errors))
+
+    def get_error(self, index):
+        return self._errors[index]

@@ -1,8 +1,13 @@
 """What building and running share: enumerations, logger, shapes, host memory, plans."""
 
+import contextlib
 import enum
 import json
+import threading
+import weakref
 from dataclasses import dataclass, field
+
+import numpy as np
 
 VERSION = "11.4.0.26"
 MAGIC = b"stand-in plan\n"
@@ -19,10 +24,10 @@ API = [
     "LayerType",
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
+    "PreviewFeature",
     "ProfilingVerbosity",
     "TensorIOMode",
     "TensorLocation",
-    "Weights",
 ]
 
 
@@ -45,6 +50,7 @@ TensorLocation = _enum("TensorLocation", "DEVICE HOST")
 ExecutionContextAllocationStrategy = _enum(
     "ExecutionContextAllocationStrategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED"
 )
+PreviewFeature = _enum("PreviewFeature", "ALIASED_PLUGIN_IO_10_03 RUNTIME_ACTIVATION_RESIZE_10_10")
 LayerType = _enum("LayerType", "CONVOLUTION ELEMENTWISE ATTENTION_INPUT ATTENTION_OUTPUT OTHER")
 AttentionNormalizationOp = _enum("AttentionNormalizationOp", "NONE SOFTMAX")
 
@@ -82,15 +88,6 @@ class IHostMemory(bytes):
         return len(self)
 
 
-class Weights:
-    def __init__(self, dtype, ptr=0, count=0):
-        self.dtype, self.ptr, self.size = dtype, ptr, count
-
-    @property
-    def nbytes(self):
-        return self.size * {"FLOAT": 4, "HALF": 2, "INT64": 8, "INT32": 4}[self.dtype.name]
-
-
 @dataclass
 class Faults:
     """What goes wrong; nothing, unless a test says so."""
@@ -113,7 +110,17 @@ class Faults:
     cannot_open: str = ""
     """Logged when a plan is opened, which then fails."""
     no_context: bool = False
+    not_made: dict = field(default_factory=dict)
+    """Name of a class to what is logged when its factory gives nothing, which the bindings make a TypeError of."""
+    refused: dict = field(default_factory=dict)
+    """Name of a function to the text of the RuntimeError that the bindings raise."""
+    no_memory_size: bool = False
+    """A context does not say what its shapes need."""
+    memory_refused: str = ""
+    """Logged instead of taking device memory."""
     enqueue_error: str = ""
+    unnamed_constants: bool = False
+    """A refitter of ONNX files counts constants that have no name as weights that it does not know."""
     refit_error: str = ""
     missing_weights: list = field(default_factory=list)
     scale: dict = field(default_factory=dict)
@@ -121,12 +128,66 @@ class Faults:
     compute wrongly."""
     builds: list = field(default_factory=list)
     """ONNX files of all builds so far, and what they were built with."""
+    freed_early: list = field(default_factory=list)
+    """Names of classes whose objects were freed before their work on a stream was done."""
+    freed_elsewhere: list = field(default_factory=list)
+    """Names of classes whose objects were freed without their GPU being the thread's current one."""
 
     def reset(self):
         self.__init__()
 
 
 faults = Faults()
+
+
+class CurrentGpu:
+    """Which GPU is a thread's current one."""
+
+    def __init__(self):
+        self._of_thread = threading.local()
+
+    @contextlib.contextmanager
+    def during(self, index):
+        before = getattr(self._of_thread, "index", None)
+        self._of_thread.index = index
+        try:
+            yield
+        finally:
+            self._of_thread.index = before
+
+    def known(self):
+        return getattr(self._of_thread, "index", None) is not None
+
+
+current_gpu = CurrentGpu()
+
+
+def freed(name):
+    if not current_gpu.known():
+        faults.freed_elsewhere.append(name)
+
+
+class OnGpu:
+    """What holds device memory, or a context of CUDA: it is made and freed on its GPU. As of the bindings, there is no
+    object where the library gives none.
+    """
+
+    def __new__(cls, *arguments):
+        name = cls.__name__
+        if name in faults.not_made:
+            next(a for a in arguments if isinstance(a, ILogger)).log(ILogger.ERROR, faults.not_made[name])
+            raise TypeError(f"pybind11::init(): factory function returned nullptr: {name}")
+        assert current_gpu.known(), f"{name} is made without a GPU"
+        made = super().__new__(cls)
+        made.memory = np.empty(0)  # goes with the object: the garbage collector knows no arrays, and ends none before
+        weakref.finalize(made.memory, freed, name).atexit = False
+        return made
+
+
+def refuse(name):
+    """What the bindings do where the library's function gives false and they expect true."""
+    if name in faults.refused:
+        raise RuntimeError(faults.refused[name])
 
 
 def write_plan(note):

@@ -1,7 +1,7 @@
 """Runtime, engines, contexts: ONNX Runtime's CPU provider runs the file of the plan's note, on the bound addresses."""
 
-import contextlib
 import ctypes
+import weakref
 
 import numpy as np
 import onnxruntime
@@ -12,11 +12,12 @@ from tests.tensorrt_standin.core import (
     Dims,
     ExecutionContextAllocationStrategy,
     ILogger,
+    OnGpu,
     TensorIOMode,
     TensorLocation,
-    Weights,
     faults,
     read_plan,
+    refuse,
 )
 
 API = ["ICudaEngine", "IExecutionContext", "Refitter", "Runtime"]
@@ -33,7 +34,7 @@ def run_now(_stream, work):
 on_stream = [run_now]
 
 
-class Runtime:
+class Runtime(OnGpu):
     def __init__(self, logger):
         self._logger = logger
         self.engine_host_code_allowed = False
@@ -53,7 +54,7 @@ class Runtime:
         return ICudaEngine(note, self._logger)
 
 
-class ICudaEngine:
+class ICudaEngine(OnGpu):
     def __init__(self, note, logger):
         self.note, self.logger = note, logger
         self.complete = "STRIP_PLAN" not in note["flags"]
@@ -64,10 +65,16 @@ class ICudaEngine:
     num_io_tensors = property(lambda self: len(self.note["inputs"]) + len(self.note["outputs"]))
     num_optimization_profiles = property(lambda self: max(len(self.note["profiles"]), 1))
     device_memory_size_v2 = property(lambda self: 4096)
-    streamable_weights_size = property(lambda self: 1 << 20 if "WEIGHT_STREAMING" in self.note["flags"] else 0)
 
-    def get_weight_streaming_automatic_budget(self):
-        return self.streamable_weights_size // 2
+    def get_device_memory_size_for_profile_v2(self, index):
+        if not self.note["profiles"]:
+            shapes = self.note["inputs"].values()
+        else:
+            profile = self.note["profiles"][index]
+            shapes = [profile[name][2] if name in profile else shape for name, shape in self.note["inputs"].items()]
+        return ARENA_BYTES_A_PIXEL * sum(int(np.prod(shape)) for shape in shapes)
+
+    streamable_weights_size = property(lambda self: 1 << 20 if "WEIGHT_STREAMING" in self.note["flags"] else 0)
 
     def get_tensor_name(self, index):
         return [*self.note["inputs"], *self.note["outputs"]][index]
@@ -98,7 +105,7 @@ class ICudaEngine:
         return self._session
 
 
-class IExecutionContext:
+class IExecutionContext(OnGpu):
     def __init__(self, engine, strategy):
         self.engine = engine
         self._managed = strategy == ExecutionContextAllocationStrategy.USER_MANAGED
@@ -108,11 +115,16 @@ class IExecutionContext:
         self._captured = []
 
     def set_optimization_profile_async(self, index, _stream):
+        refuse("set_optimization_profile_async")
         self._profile = index
         return True
 
     def set_input_shape(self, name, shape):
         wanted = tuple(shape)
+        fixed = self.engine.note["inputs"][name]
+        if -1 not in fixed and wanted != tuple(fixed):
+            self.engine.logger.log(ILogger.ERROR, f"Static dimension mismatch while setting input shape for {name}")
+            return False
         if self.engine.note["profiles"] and name in self.engine.note["profiles"][self._profile]:
             least, _, most = self.engine.note["profiles"][self._profile][name]
             if not all(a <= size <= b for a, size, b in zip(least, wanted, most, strict=True)):
@@ -122,6 +134,7 @@ class IExecutionContext:
         return True
 
     def infer_shapes(self):
+        refuse("infer_shapes")
         return sorted(self.engine.note["inputs"].keys() - self._shapes.keys())
 
     def get_tensor_shape(self, name):
@@ -145,11 +158,22 @@ class IExecutionContext:
         return address != 0
 
     def update_device_memory_size_for_shapes(self):
+        if faults.no_memory_size:
+            return 0
+        return self._needed()
+
+    def _needed(self):
         return ARENA_BYTES_A_PIXEL * sum(int(np.prod(shape)) for shape in self._shapes.values())
 
     def set_device_memory(self, address, size):
-        assert size >= self.update_device_memory_size_for_shapes()
-        self._memory = address
+        """Says in the log alone that it is refused."""
+        reason = faults.memory_refused
+        if not address or size < self._needed():
+            reason = f"Parameter check failed: {size} bytes at {address}, {self._needed()} are needed"
+        if reason:
+            self.engine.logger.log(ILogger.ERROR, f"IExecutionContext::setDeviceMemoryV2: {reason}")
+        else:
+            self._memory = address
 
     def execute_async_v3(self, stream):
         if faults.enqueue_error:
@@ -157,7 +181,15 @@ class IExecutionContext:
             return False
         assert self.engine.complete, "a stripped engine was run without its weights"
         assert not self._managed or self._memory, "no device memory was set"
-        self._captured.append(on_stream[0](stream, self._run))
+        alive = weakref.ref(self)
+
+        def work():
+            if (context := alive()) is None:
+                faults.freed_early.append("IExecutionContext")
+            else:
+                context._run()
+
+        self._captured.append(on_stream[0](stream, work))
         return True
 
     def _run(self):
@@ -174,7 +206,7 @@ class IExecutionContext:
         return np.frombuffer(memory, kind).reshape(shape)
 
 
-class Refitter:
+class Refitter(OnGpu):
     def __init__(self, engine, logger):
         self._engine, self._logger = engine, logger
         self.given = set()
@@ -184,19 +216,6 @@ class Refitter:
 
     def get_missing_weights(self):
         return sorted({*self.get_all_weights(), *faults.missing_weights} - self.given)
-
-    def get_weights_prototype(self, name):
-        import onnx
-
-        tensor = next(t for t in onnx.load(self._engine.note["onnx"]).graph.initializer if t.name == name)
-        kinds = {1: DataType.FLOAT, 10: DataType.HALF, 7: DataType.INT64}
-        return Weights(kinds[tensor.data_type], 0, int(np.prod(tensor.dims)))
-
-    def set_named_weights(self, name, weights):
-        with contextlib.suppress(KeyError):
-            ctypes.string_at(weights.ptr, weights.nbytes)  # the memory is there
-        self.given.add(name)
-        return True
 
     def refit_cuda_engine(self):
         if faults.refit_error:

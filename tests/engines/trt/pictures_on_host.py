@@ -14,7 +14,8 @@ from engines.errors import BundleHashError, EngineError, EngineUnavailableError,
 from engines.profiles import parse_profile
 from engines.trt import TensorRT
 from engines.trt_bundle import build_engines
-from engines.trt_plans import PLANS, PlanOptions
+from engines.trt_options import PlanOptions
+from engines.trt_plans import PLANS
 from runtime.devices import open_device
 from tests import tensorrt_standin
 from tests.cuda_on_host.plugin import machine
@@ -159,6 +160,11 @@ def test_a_call_is_recordable_after_its_first_run(standin, bundle):
     ("fault", "message"),
     [
         ({"no_context": True}, "refuses an execution context of graph decode"),
+        (
+            {"refused": {"set_optimization_profile_async": "Error in set profile"}},
+            "refuses Error in set profile of graph",
+        ),
+        ({"refused": {"infer_shapes": "Error in infer shapes"}}, "refuses Error in infer shapes of graph decode"),
         ({"enqueue_error": "OutOfMemory"}, "failed in graph decode: OutOfMemory .*if memory ran out"),
     ],
 )
@@ -226,20 +232,71 @@ def test_a_plan_that_tensorrt_refuses(standin, bundle):
 def test_a_stripped_plan_without_its_weights(standin, bundle):
     build(bundle, strip_weights=True)
     faults.missing_weights = ["gone"]
-    with pytest.raises(EngineError, match="lacks 1 weights of its stripped engine, gone among them; build the engines"):
+    with pytest.raises(
+        EngineError, match=r"lacks 1 weights .* gone among them \(gone is not in the file\); build the engines again"
+    ):
         upscaler(bundle)
     faults.missing_weights = []
+    faults.unnamed_constants = True
+    with upscaler(bundle) as trt:
+        assert pixels(trt(photo())) == expected(bundle, photo()), "constants without a name are no weights"
     faults.refit_error = "no"
-    with pytest.raises(EngineError, match=r"cannot take the weights of .*: no; build the engines again"):
+    with pytest.raises(EngineError, match=r"cannot put in the weights of .*: no; build the engines again"):
         upscaler(bundle)
 
 
-def test_weights_are_streamed_where_memory_is_short(standin, bundle):
-    build(bundle, weight_streaming=True)
-    faults.free = 1 << 30
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [
+        (1 << 30, ", 1.0 MiB of weights streamed from the host, bundle"),
+        ((1 << 30) + 4096 + (1 << 19), ", 512 KiB of weights streamed from the host, bundle"),
+        ((1 << 30) + 4096 + (1 << 20), ", bundle"),
+        (None, ", bundle"),
+    ],
+)
+def test_weights_are_streamed_where_memory_is_short(standin, bundle, free, words):
+    plans = build(bundle, weight_streaming=True)
+    faults.free = free
     with upscaler(bundle) as trt:
-        assert "512 KiB of weights streamed from the host" in trt.description
+        assert plans.key + words in trt.description
         assert pixels(trt(photo())) == expected(bundle, photo())
+
+
+def test_memory_for_shapes_that_is_not_told_is_the_profiles(standin, bundle):
+    build(bundle)
+    faults.no_memory_size = True
+    with upscaler(bundle) as trt:
+        for _ in range(3):
+            assert pixels(trt(photo(60, 60))) == expected(bundle, photo(60, 60))
+        (arena,) = trt._ways._backend._arenas.values()
+        assert arena.nbytes == running.ARENA_BYTES_A_PIXEL * 3 * 256 * 256
+
+
+def test_memory_that_is_refused_is_an_error_each_time(standin, bundle):
+    build(bundle)
+    runner, tensors = call_of(TensorRT(), bundle)
+    call = runner.bind(tensors)
+    faults.memory_refused = "the memory is not aligned"
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"does not take .* of memory for graph decode: .*is not aligned; build"):
+            call.run()
+    faults.memory_refused = ""
+    call.run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("Runtime", "runtime"),
+        ("Refitter", "refitter of a stripped engine"),
+        ("OnnxParserRefitter", "reader of a stripped engine's weights"),
+    ],
+)
+def test_objects_that_are_not_made(standin, bundle, kind, what):
+    build(bundle, strip_weights=True)
+    faults.not_made = {kind: "CUDA initialization failure with error: 35"}
+    with pytest.raises(EngineError, match=rf"makes no {what}: CUDA initialization .* \(update NVIDIA's driver"):
+        upscaler(bundle)
 
 
 def test_the_lean_runtime_takes_version_compatible_plans_alone(monkeypatch, tmp_path, bundle):
@@ -253,7 +310,14 @@ def test_the_lean_runtime_takes_version_compatible_plans_alone(monkeypatch, tmp_
     ):
         upscaler(bundle)
     with tensorrt_standin.installed(monkeypatch):
-        build(bundle, version_compatible=True, strip_weights=True)
+        build(bundle, strip_weights=True)
+    with (
+        tensorrt_standin.installed(monkeypatch, lean=True),
+        pytest.raises(EngineUnavailableError, match="cannot put weights in: build with --version-compatible, without"),
+    ):
+        upscaler(bundle)
+    with tensorrt_standin.installed(monkeypatch):
+        build(bundle, version_compatible=True)
     with tensorrt_standin.installed(monkeypatch, lean=True), upscaler(bundle) as lean:
         assert lean.description.startswith(f"tensorrt lean {VERSION}")
         assert pixels(lean(photo())) == expected(bundle, photo())

@@ -3,6 +3,8 @@ builder takes it is shown by tests/parity/test_tensorrt.py, where there is one.
 """
 
 import dataclasses
+import enum
+import gc
 import json
 import signal
 import threading
@@ -12,10 +14,12 @@ import onnx
 import pytest
 from onnx import helper
 
+from benchmarks.trt_plan import main
 from engines.errors import EngineBuildError, EngineUnavailableError, OutputNotWritableError
 from engines.profiles import parse_profile
 from engines.trt_bundle import build_engines
-from engines.trt_plans import PLANS, PlanOptions, find_plans, read_plans
+from engines.trt_options import PlanOptions
+from engines.trt_plans import PLANS, find_plans, read_plans
 from tests.tensorrt_standin import GPU, VERSION, faults
 
 OPTIONS = PlanOptions(profiles=(parse_profile("16x16"), parse_profile("1x8x8:1x16x16:2x24x24")))
@@ -59,10 +63,7 @@ def test_every_graph_is_built_as_the_recipe_says(standin, bundle):
 
 def test_profiles_are_those_of_each_graph(standin, bundle):
     plans = build(bundle)
-    notes = {
-        name: json.loads((bundle.folder / PLANS / plans.key / f"{name}.plan").read_bytes().partition(b"\n")[2])
-        for name in bundle.manifest.graphs
-    }
+    notes = {name: note_of(bundle, plans, name) for name in bundle.manifest.graphs}
     assert notes["preprocess"]["profiles"] == [
         {"image": [[1, 3, 32, 32]] * 3},
         {"image": [[1, 3, 16, 16], [1, 3, 32, 32], [2, 3, 48, 48]]},
@@ -71,15 +72,47 @@ def test_profiles_are_those_of_each_graph(standin, bundle):
     assert notes["denoise"]["profiles"][0].keys() == {"latent", "condition"}, "inputs without dynamic axes have none"
 
 
+def note_of(bundle, plans, graph):
+    return json.loads((bundle.folder / PLANS / plans.key / f"{graph}.plan").read_bytes().partition(b"\n")[2])
+
+
+def test_one_static_size_is_the_networks_own(standin, bundle):
+    plans = build(bundle, PlanOptions(profiles=(parse_profile("2x16x24"),)))
+    for name, inputs in {
+        "preprocess": {"image": [2, 3, 32, 48]},
+        "decode": {"latent": [2, 4, 16, 24]},
+        "denoise": {
+            "latent": [2, 4, 16, 24],
+            "condition": [2, 4, 16, 24],
+            "timestep": [1],
+            "control_scale": [1],
+        },
+    }.items():
+        note = note_of(bundle, plans, name)
+        assert (note["inputs"], note["profiles"]) == (inputs, [])
+    plans = build(bundle, PlanOptions(profiles=(parse_profile("16x24"), parse_profile("2x16x24"))))
+    note = note_of(bundle, plans, "decode")
+    assert (note["inputs"], len(note["profiles"])) == ({"latent": [-1, 4, -1, -1]}, 2)
+
+
+def test_ranges_ask_for_memory_by_shape_where_the_library_can(standin, bundle, monkeypatch):
+    build(bundle)
+    assert {tuple(b["previews"]) for b in faults.builds} == {("RUNTIME_ACTIVATION_RESIZE_10_10",)}
+    faults.builds.clear()
+    build(bundle, PlanOptions(profiles=OPTIONS.profiles[:1]))
+    monkeypatch.setattr(standin, "PreviewFeature", enum.IntEnum("PreviewFeature", "ALIASED_PLUGIN_IO_10_03"))
+    build(bundle)
+    assert {tuple(b["previews"]) for b in faults.builds} == {()}
+
+
 def test_a_static_graph_needs_no_profile(standin, bundle):
     path = bundle.path("onnx/decode/model.onnx")
     model = onnx.load(path)
     for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 4, 16, 16), strict=True):
         dim.dim_value = size
     onnx.save(model, path)
-    plans = build(bundle, PlanOptions(profiles=(parse_profile("16x16"),)))
-    note = json.loads((bundle.folder / PLANS / plans.key / "decode.plan").read_bytes().partition(b"\n")[2])
-    assert note["profiles"] == []
+    plans = build(bundle, PlanOptions(profiles=(parse_profile("16x16"), parse_profile("1x8x8:1x16x16:1x16x16"))))
+    assert note_of(bundle, plans, "decode")["profiles"] == []
 
 
 @pytest.mark.parametrize(
@@ -186,6 +219,31 @@ def test_a_refused_profile(standin, bundle):
         build(bundle)
 
 
+def test_shapes_that_a_profile_does_not_take(standin, bundle):
+    faults.refused = {"set_shape": "Error in set shape: must satisfy min <= opt <= max"}
+    with pytest.raises(EngineBuildError, match=r"refuses the profile 1x16x16 for graph .*; pass another --profile"):
+        build(bundle)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("Builder", "builder"), ("OnnxParser", "parser"), ("Runtime", "runtime")])
+def test_objects_that_are_not_made(standin, bundle, kind, what):
+    faults.not_made = {kind: "Unable to load library: libnvinfer_builder_resource.so.11"}
+    with pytest.raises(EngineBuildError, match=rf"makes no {what}: Unable to load library: .* free memory"):
+        build(bundle)
+    assert left(bundle) == []
+
+
+def test_one_graph_alone(standin, bundle, capsys):
+    assert main([str(bundle.folder), "decode", "--profile", "16x16"]) == 0
+    (built,) = faults.builds
+    assert (built["onnx"], built["level"]) == (str(bundle.path("onnx/decode/model.onnx").resolve()), 1)
+    assert capsys.readouterr().out.startswith(f"decode on {GPU} (9.0) with TensorRT {VERSION}: ")
+    faults.build_errors = ["Could not find any implementation for node {x}."]
+    assert main([str(bundle.folder), "decode", "--profile", "16x16"]) == 1
+    assert capsys.readouterr().out.startswith("error: EngineBuildError: TensorRT")
+    assert left(bundle) == []
+
+
 def test_the_lean_runtime_builds_nothing(lean_standin, bundle):
     with pytest.raises(EngineUnavailableError, match="lean runtime of TensorRT builds no engines; run `pip install"):
         build(bundle)
@@ -215,6 +273,8 @@ def test_what_the_watcher_raises_ends_the_build(standin, bundle):
 
     with pytest.raises(ZeroDivisionError):
         build(bundle, watch=watch)
+    gc.collect()
+    faults.freed_elsewhere.clear()  # the stand-in's own frames, which the error holds and a real builder does not have
     assert left(bundle) == []
 
 
@@ -309,6 +369,21 @@ def test_the_timing_cache_serves_the_next_build(standin, bundle, tmp_path):
     faults.builds.clear()
     build(bundle, timing_cache=False)
     assert faults.builds[0]["cached"] is None
+
+
+@pytest.mark.parametrize("ends", ["by an error", "by who watches"])
+def test_the_times_of_a_build_that_fails_are_kept(standin, bundle, tmp_path, ends):
+    def watch(what, _done):
+        if ends == "by who watches" and "Timing" in what:
+            raise KeyboardInterrupt
+
+    faults.build_errors = ["Some error"] if ends == "by an error" else []
+    with pytest.raises((EngineBuildError, KeyboardInterrupt)):
+        build(bundle, watch=watch)
+    gc.collect()
+    faults.freed_elsewhere.clear()  # see test_what_the_watcher_raises_ends_the_build
+    (cache,) = (tmp_path / "cache" / "tensorrt").glob("*.cache")
+    assert json.loads(cache.read_bytes())[1], "the times of the first graph, in which it ended"
 
 
 @pytest.mark.parametrize("content", [b"no cache", b'["10.0.0", {"old": 1.0}]'])

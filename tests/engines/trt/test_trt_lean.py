@@ -20,18 +20,15 @@ if sys.platform != "linux":
     pytest.skip("the wheel is for Linux", allow_module_level=True)
 import tensorrt_lean
 
-RUN_SIDE = ("library", "log", "monitor", "tensors", "run", "refit")
+RUN_SIDE = ("library", "log", "objects", "monitor", "tensors", "run")
 """Modules that work with the lean runtime, besides engines.trt itself."""
 KINDS = {
     "engine": tensorrt_lean.ICudaEngine,
     "context": tensorrt_lean.IExecutionContext,
     "_context": tensorrt_lean.IExecutionContext,
-    "refitter": tensorrt_lean.Refitter,
     "runtime": tensorrt_lean.Runtime,
 }
 """What variables of these names hold."""
-FULL_ONLY = {"OnnxParserRefitter"}
-"""Used where the library is the full one."""
 
 
 def has_driver():
@@ -51,11 +48,11 @@ def uses():
                 continue
             holder = node.value
             if isinstance(holder, ast.Attribute) and isinstance(holder.value, ast.Name):
-                if holder.value.id in ("trt", "tensorrt") and holder.attr not in FULL_ONLY:
+                if holder.value.id in ("trt", "tensorrt"):
                     yield name, f"trt.{holder.attr}", getattr(tensorrt_lean, holder.attr), node.attr
                 elif holder.attr in KINDS:
                     yield name, holder.attr, KINDS[holder.attr], node.attr
-            elif isinstance(holder, ast.Name) and holder.id in ("trt", "tensorrt") and node.attr not in FULL_ONLY:
+            elif isinstance(holder, ast.Name) and holder.id in ("trt", "tensorrt"):
                 yield name, "trt", tensorrt_lean, node.attr
             elif isinstance(holder, ast.Name) and holder.id in KINDS:
                 yield name, holder.id, KINDS[holder.id], node.attr
@@ -68,14 +65,19 @@ def test_all_that_is_used_exists():
     ]
     assert not missing
     names = {attribute for *_, attribute in found}
-    assert {"execute_async_v3", "set_device_memory", "deserialize_cuda_engine", "set_named_weights", "Weights"} <= names
+    assert {
+        "execute_async_v3",
+        "set_device_memory",
+        "deserialize_cuda_engine",
+        "update_device_memory_size_for_shapes",
+    } <= names
 
 
 def test_it_imports_without_numpy_and_without_a_driver():
     code = """
 import sys
 sys.modules["tensorrt"] = None
-from engines import trt, trt_library, trt_log, trt_monitor, trt_refit, trt_run, trt_tensors
+from engines import trt, trt_library, trt_log, trt_monitor, trt_objects, trt_run, trt_tensors
 assert trt_library.IS_LEAN
 with trt_log.LOG.collecting() as said:
     trt_log.LOG.log(trt_library.trt.ILogger.WARNING, "a word")
@@ -86,8 +88,6 @@ monitor.phase_start("Building", None, 2)
 assert monitor.step_complete("Building", 0)
 monitor.cancel()
 assert not monitor.step_complete("Building", 1)
-kind = trt_library.trt.DataType.__members__[trt_refit._TYPES[10]]
-assert trt_library.trt.Weights(kind, 4096, 3).nbytes == 6
 assert "numpy" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,11 +9,11 @@ import pytest
 from engines.bundle import open_bundle
 from engines.errors import BundleSchemaError, EngineUnavailableError, SettingsError
 from engines.profiles import parse_profile
+from engines.trt_options import PlanOptions
 from engines.trt_plans import (
     MANIFEST,
     PLANS,
     Machine,
-    PlanOptions,
     PlanRecord,
     default_profiles,
     find_plans,
@@ -121,6 +121,11 @@ def test_the_form_follows_the_version(bundle):
         ({}, dataclasses.replace(H200, tensorrt="11.4.0.27"), "they are of TensorRT 11.4.0.26"),
         ({}, dataclasses.replace(H200, lean=True), "the lean runtime takes version-compatible plans alone"),
         ({"version_compatible": True}, dataclasses.replace(H200, lean=True), ""),
+        (
+            {"strip_weights": True},
+            dataclasses.replace(H200, lean=True),
+            "the lean runtime cannot put weights in: build with --version-compatible, without --strip-weights",
+        ),
         ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="11.10.1"), ""),
         ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="12.0"), "they are of TensorRT 11.4.0.26"),
         ({"version_compatible": True}, dataclasses.replace(H200, tensorrt="11.3"), "they are of TensorRT 11.4.0.26"),
@@ -184,6 +189,25 @@ def test_a_newer_schema_is_named(bundle):
         read_plans(folder)
 
 
+def test_plans_that_no_runtime_can_complete_are_named(bundle):
+    folder = written(bundle, options=dataclasses.replace(OPTIONS, strip_weights=True))
+    text = (folder / MANIFEST).read_text().replace('"version_compatible": false', '"version_compatible": true')
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(
+        BundleSchemaError, match=r"exclude each other: .*; remove the folder and build its engines again"
+    ):
+        read_plans(folder)
+
+
+def test_only_ranges_resize_what_they_work_in():
+    options = [
+        PlanOptions(profiles=tuple(map(parse_profile, given)))
+        for given in (["64x64"], ["64x64", "8x64x64"], ["8x8:64x64:64x64"])
+    ]
+    assert [found.static for found in options] == [True, False, False]
+    assert [len(found.preview_features) for found in options] == [0, 0, 1]
+
+
 def test_the_default_is_one_static_shape(bundle):
     assert [str(profile) for profile in default_profiles(bundle.manifest.axes)] == ["1x64x64"]
 
@@ -194,6 +218,7 @@ def test_the_default_is_one_static_shape(bundle):
         ({"profiles": ()}, "plans need a profile"),
         ({"optimization_level": 6}, "the optimization level must be 0 to 5, not 6"),
         ({"hardware_compatible": "all"}, "hardware compatibility must be one of none, ampere"),
+        ({"version_compatible": True, "strip_weights": True}, "exclude each other: .* lean runtime, which cannot put"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

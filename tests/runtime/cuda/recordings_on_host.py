@@ -11,6 +11,7 @@ import pytest
 import runtime
 import solvers
 from runtime import recording
+from runtime.cuda import CudaKernels
 from tests.cuda_on_host.build import Machine
 from tests.cuda_on_host.plugin import native
 from tests.runtime.cuda.pictures_on_host import bundle, cpu, photo, pixels  # noqa: F401  # fixtures
@@ -141,6 +142,38 @@ def test_a_dropped_stream_leaves_its_recordings_usable(gpu, cpu):  # noqa: F811
     result = gpu(photo())
     assert result.replayed
     assert pixels(result) == pixels(cpu(photo()))
+
+
+def test_an_abandoned_launch_is_done_before_its_buffers_serve_again(gpu):
+    for seed in range(2):
+        gpu(photo(), seed=seed)
+    stream = gpu.stream([photo()] * 3)
+    next(stream)
+    (launched,) = (kept for of_kind in recordings(gpu) for kept in of_kind if kept.busy)
+    del stream
+    gc.collect()
+    assert not launched.busy
+    launched.free()
+    assert launched._done.done
+
+
+def test_no_garbage_is_collected_within_a_capture(gpu, machine, monkeypatch):
+    """An engine that nobody closed would be freed there, which CUDA does not allow."""
+    seen = []
+
+    def step(kernels, *arguments):
+        seen.append(gc.isenabled())
+        return real(kernels, *arguments)
+
+    real = CudaKernels.step
+    monkeypatch.setattr(CudaKernels, "step", step)
+    for failing in (True, False):
+        gpu(photo(), steps=1, order=1, color_fix="adain" if failing else "none")
+        del seen[:]
+        machine.fail("cudaStreamEndCapture", INVALIDATED, int(failing))
+        gpu(photo(), steps=1, order=1, color_fix="adain" if failing else "none")
+        assert seen == ([False, True] if failing else [False])
+        assert gc.isenabled()
 
 
 def test_a_closed_upscaler_leaves_nothing(bundle, machine):  # noqa: F811

@@ -96,9 +96,13 @@ def test_memory_can_be_given_back_within_a_capture(on_host: Any, machine: Machin
     assert machine.alive() == before + 2
 
 
-@pytest.mark.parametrize("device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:10000", "cuda:1 ", "cpu:0"])
+@pytest.mark.parametrize(
+    "device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:10000", "cuda:1 ", "cpu:0", "pinned:"]
+)
 def test_devices_that_there_are_not(native: Any, device: str) -> None:
-    with pytest.raises(ValueError, match=f"device: expected 'cpu', 'pinned', 'cuda' or 'cuda:N', got '{device}'"):
+    with pytest.raises(
+        ValueError, match=f"device: expected 'cpu', 'pinned', 'pinned:N', 'cuda' or 'cuda:N', got '{device}'"
+    ):
         native.Tensor((1,), device=device)
 
 

@@ -274,3 +274,40 @@ stream.zero(tensor)
 print(machine.has_context(0), machine.has_context(1))
 """
     assert in_a_process(on_host, code) == "False True\n"
+
+
+def test_pinned_memory_is_made_in_the_context_of_the_gpu_that_is_named(on_host: Any) -> None:
+    """In a thread that has used none yet, too."""
+    code = """
+import threading
+maker = threading.Thread(target=lambda: native.Tensor((3,), device="pinned:1"))
+maker.start()
+maker.join()
+print(machine.has_context(0), machine.has_context(1))
+"""
+    assert in_a_process(on_host, code) == "False True\n"
+
+
+def test_times_of_what_is_done_wait_for_nothing(on_host: Any, machine: Machine) -> None:
+    stream = on_host.cuda.Stream()
+    before, after = stream.record(), stream.record()
+    after.synchronize()
+    waits = machine.calls("cudaEventSynchronize")
+    assert after.seconds_since(before) >= 0
+    assert machine.calls("cudaEventSynchronize") == waits
+
+
+def test_a_graph_is_on_the_gpu_before_its_first_launch(on_host: Any, machine: Machine) -> None:
+    stream, tensor = on_host.cuda.Stream(1), on_host.Tensor((3,), device="cuda:1")
+    alive, uploads = machine.alive(), machine.calls("cudaGraphUpload")
+    stream.begin_capture()
+    stream.zero(tensor)
+    graph = stream.end_capture()
+    assert machine.calls("cudaGraphUpload") == uploads + 1
+    del graph
+    stream.begin_capture()
+    stream.zero(tensor)
+    machine.fail("cudaGraphUpload", LOST)
+    with pytest.raises(on_host.CudaError, match="putting a graph on the GPU"):
+        stream.end_capture()
+    assert machine.alive() == alive

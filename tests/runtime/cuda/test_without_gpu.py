@@ -51,6 +51,8 @@ def test_the_cuda_runtime_is_nobody_elses() -> None:
 def test_memory_of_the_cpu_needs_neither() -> None:
     tensor = _native.Tensor((2,), "uint8", device="cpu")
     assert (tensor.device, tensor.pinned, tensor.__dlpack_device__()) == ("cpu", False, (1, 0))
-    with pytest.raises(ValueError, match=r"device: expected 'cpu', 'pinned', 'cuda' or 'cuda:N', got 'tpu'"):
+    with pytest.raises(
+        ValueError, match=r"device: expected 'cpu', 'pinned', 'pinned:N', 'cuda' or 'cuda:N', got 'tpu'"
+    ):
         _native.Tensor((2,), device="tpu")
     assert issubclass(_native.CudaError, RuntimeError)
