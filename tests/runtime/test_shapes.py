@@ -52,7 +52,7 @@ def test_batches_are_as_large_as_a_size_allows(bundle, engines_take, caplog):
         runtime.Upscaler(bundle, device="cpu") as upscaler,
         pytest.raises(ImageTooLargeError, match="takes at most 16x16 or 48x48; crop it"),
     ):
-        upscaler(photo(50, 40))
+        upscaler(photo(50, 40), tile=None)
     assert len(restored(bundle, batch=4)) == len(SIZES)
     assert "padded, here to 48x48" in caplog.text
 

@@ -106,7 +106,7 @@ def test_sizes_and_batches_are_those_of_the_profiles(standin, bundle):
         assert [pixels(result) for result in trt.stream(small, batch=4)] == alone
         assert [pixels(result) for result in trt.stream(small[:3], batch=3)] == alone[:3]
         with pytest.raises(ImageTooLargeError, match="takes at most 48x32 or 64x64; crop it"):
-            trt(photo(80, 20))
+            trt(photo(80, 20), tile=None)
         with pytest.raises(SettingsError, match=r"batch must be a whole number in 1\.\.4"):
             next(trt.stream(small, batch=5))
 
