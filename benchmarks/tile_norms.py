@@ -2,11 +2,11 @@
 
     python -m benchmarks.tile_norms [BUNDLE] [--size 256]
 
-For smooth pictures, encode and decode of an fp16 bundle run on a whole picture and on its tiles (64x64 latent pixels, 16
-of overlap), with the statistics of every group norm taken from: the tile itself; the whole picture (the best that sharing
-can do); the picture reduced to one tile; the mean over all tiles. Printed is the largest departure of a tile's mean, 8
-latent pixels in from its edges, from the whole picture's: of decode in 1/255, of encode in the latent's own unit. What is
-left with the whole picture's statistics comes of what else looks at everything: attention.
+For smooth pictures, encode and decode of an fp16 bundle run on a whole picture and on its tiles (64x64 latent pixels,
+16 of overlap), with the statistics of every group norm taken from: the tile itself; the whole picture (the best that
+sharing can do); the picture reduced to one tile; the mean over all tiles. Printed is the largest departure of a tile's
+mean, 8 latent pixels in from its edges, from the whole picture's: of decode in 1/255, of encode in the latent's own
+unit. What is left with the whole picture's statistics comes of what else looks at everything: attention.
 """
 
 from __future__ import annotations

@@ -83,11 +83,16 @@ class Clock:
 
     def settle(self) -> None:
         """Instants so far become numbers: what they were marked on is free to go."""
-        self._stages = [(stage, _fixed(start), _fixed(end)) for stage, start, end in self._stages]
-        self._spans = [(name, _fixed(start), _fixed(end), step) for name, start, end, step in self._spans]
+        self._stages, self._spans = self._numbers()
 
     def add(self, tape: Clock) -> None:
         """Adds what another clock recorded, as the numbers that its marks have now."""
+        stages, spans = tape._numbers()
+        self._stages += stages
+        self._spans += spans
+
+    def _numbers(self) -> tuple[list[tuple[str, Instant, Instant]], list[tuple[str, Instant, Instant, int]]]:
+        """Stages and spans, their instants as numbers."""
         fixed: dict[int, Instant] = {}
         """By the mark's address: a span begins where another ends, and asking a device's event takes time."""
 
@@ -97,8 +102,10 @@ class Clock:
                 fixed[key] = Instant(instant.nanoseconds(instant.mark), int)
             return fixed[key]
 
-        self._stages += [(stage, now(start), now(end)) for stage, start, end in tape._stages]
-        self._spans += [(name, now(start), now(end), step) for name, start, end, step in tape._spans]
+        return (
+            [(stage, now(start), now(end)) for stage, start, end in self._stages],
+            [(name, now(start), now(end), step) for name, start, end, step in self._spans],
+        )
 
     @property
     def spans(self) -> tuple[Span, ...]:
