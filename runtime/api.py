@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.control import Control, OnProgress
 from runtime.default_bundle import default_bundle
+from runtime.tiles import AUTO
 from runtime.upscaler import Upscaler
 
 _Key = tuple[str, str, str]
@@ -27,6 +28,9 @@ def upscale(
     seed: int = 42,
     noise: str | Sequence[Any] = "philox",
     color_fix: str = "wavelet",
+    tile: int | str | None = AUTO,
+    tile_overlap: int | None = None,
+    tile_batch: int | None = None,
     engine: str = "auto",
     device: str = "auto",
     on_progress: OnProgress | None = None,
@@ -42,7 +46,8 @@ def upscale(
             [h, w, 3 or 4].
         bundle: folder of an exported model; None: the one that the environment variable DOSSR_BUNDLE names, else the
             demo model that ships.
-        scale, steps, order, seed, noise, color_fix, on_progress, timeout, control: see `Upscaler.__call__`.
+        scale, steps, order, seed, noise, color_fix, tile, tile_overlap, tile_batch, on_progress, timeout, control:
+            see `Upscaler.__call__`.
         engine, device: see `Upscaler`.
 
     Returns:
@@ -62,6 +67,9 @@ def upscale(
         seed=seed,
         noise=noise,
         color_fix=color_fix,
+        tile=tile,
+        tile_overlap=tile_overlap,
+        tile_batch=tile_batch,
         on_progress=on_progress,
         timeout=timeout,
         control=control,

@@ -19,7 +19,7 @@ from engines.bundle import open_bundle
 from engines.cli import Parser
 from engines.errors import SettingsError
 from runtime.cli_outputs import Item, Outputs, plan_outputs, refuse_existing
-from runtime.cli_run import Run, checked_picture, report_failures, restore_one, settings_key, tell_failure
+from runtime.cli_run import Run, checked_picture, report_failures, restore_one, settings_key, tell_failure, tell_plans
 from runtime.color_fix import COLOR_FIXES
 from runtime.control import Control
 from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
@@ -128,6 +128,11 @@ def parser(prog: str = "python -m runtime") -> Parser:
         "--provider-option", action="append", default=[], metavar="KEY=VALUE", help="for ONNX Runtime's provider"
     )
     p.add_argument("--trace", type=Path, metavar="FILE.safetensors", help="write every intermediate (one input)")
+    p.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what each picture will take: tiles, engine calls, memory and time (one tile is timed); make none",
+    )
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     p.add_argument("--json", action="store_true", help="print one JSON object a picture, also of those that failed")
     p.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -153,6 +158,11 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     args.bundle = args.bundle or default_bundle()
     with Interrupts() as stops, ExitStack() as held:
         outputs = plan_outputs(args, _steps(args))
+        if args.plan:
+            with _upscaler(args) as upscaler:
+                failures = [*outputs.failures, *tell_plans(upscaler, outputs.items, args)]
+            report_failures(failures, len(outputs.items) + len(outputs.failures))
+            return 1 if failures else 0
         if outputs.alone and not (args.skip_existing or args.resume):
             return _one(args, outputs.items[0], stops)
         return _many(args, outputs, stops, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import sys
@@ -17,7 +18,16 @@ from runtime.cli_outputs import Failure, Item
 from runtime.cli_progress import Silent, display
 from runtime.control import Control
 from runtime.file_rows import FileRows, make_folder
-from runtime.images import Picture, check_output, format_of, load_picture, result_depth, result_size, save_picture
+from runtime.images import (
+    Picture,
+    check_output,
+    format_of,
+    load_picture,
+    picture_size,
+    result_depth,
+    result_size,
+    save_picture,
+)
 from runtime.interrupts import Interrupts
 from runtime.journal import Journal, Stamp, stamp
 from runtime.result import Report, Result
@@ -248,6 +258,31 @@ def tell_failure(failure: Failure, args: argparse.Namespace) -> None:
             "message": str(failure.error),
         }
         print(json.dumps(line), flush=True)
+
+
+def tell_plans(upscaler: Upscaler, items: Sequence[Item], args: argparse.Namespace) -> list[Failure]:
+    """A line on what each picture will take, or its JSON object; those that cannot be made."""
+    tiling: Tiling = args.tiling
+    failures = []
+    for item in items:
+        try:
+            plan = upscaler.plan(
+                picture_size(item.source),
+                steps=args.steps,
+                order=args.order,
+                color_fix=args.color_fix,
+                tile=tiling.tile,
+                tile_overlap=tiling.overlap,
+                tile_batch=tiling.batch,
+                measure=True,
+            )
+        except DossrError as error:
+            failures.append(Failure(source=item.source, output=item.output, error=error))
+            tell_failure(failures[-1], args)
+            continue
+        line = {"input": str(item.source), "output": str(item.output)} | dataclasses.asdict(plan)
+        print(json.dumps(line) if args.json else f"{item.source.name}: {plan}", flush=True)
+    return failures
 
 
 def report_failures(failures: Sequence[Failure], count: int) -> None:

@@ -1,4 +1,7 @@
-"""The Upscaler: a bundle opened on an engine. In: an image. Out: a `Result`."""
+"""The Upscaler: a bundle opened on an engine. In: an image. Out: a `Result`.
+
+Longer than others by the argument lists of its public methods and their guarantees.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from engines.backends import check_engine, choose_backend
 from engines.base import EngineSettings
 from engines.bundle import Manifest, open_bundle
 from engines.errors import DossrError, EngineError, SettingsError, StoppedError
+from engines.graphs import UPSCALE, VAE_FACTOR
 from runtime.arguments import memory_budget, option_pairs, picture_sides, thread_count
 from runtime.batch import Batch
 from runtime.clock import Clock
@@ -299,12 +303,14 @@ class Upscaler:
         tile: int | str | None = AUTO,
         tile_overlap: int | None = None,
         tile_batch: int | None = None,
+        measure: bool = False,
     ) -> RunPlan:
         """What a picture will take, without making it.
 
         Args:
             image: (width, height), or as of `__call__`, of which the size counts.
             steps, order, color_fix, tile, tile_overlap, tile_batch: as of `__call__`.
+            measure: restore one tile now where the time is not known yet.
 
         Returns:
             Tiles, engine calls, memory and time on the asked engine.
@@ -319,10 +325,19 @@ class Upscaler:
         color_fix_named(color_fix)
         count = len(chosen_plan(self._manifest, steps, order, None, False).steps)
         width, height = picture_sides(image)
-        with self._lock:
-            self._check_open()
-            way = self._ways.asked
-            return plan_run(way, width, height, steps=count, color_fix=color_fix, tiling=tiling, pace=self._calls)
+
+        def planned() -> RunPlan:
+            with self._lock:
+                self._check_open()
+                way = self._ways.asked
+                return plan_run(way, width, height, steps=count, color_fix=color_fix, tiling=tiling, pace=self._calls)
+
+        plan = planned()
+        if measure and plan.seconds is None:
+            h, w = (VAE_FACTOR // UPSCALE * side for side in plan.tile)
+            self(Tensor((h, w, 3), "uint8"), steps=steps, order=order, color_fix=color_fix, tile=None)
+            plan = planned()
+        return plan
 
     def stream(
         self,

@@ -161,6 +161,24 @@ def test_one_picture_in_tiles(tmp_path, bundle, upscaler, folder, capsys):
     assert "OutputExistsError" in capsys.readouterr().err
 
 
+def test_plans_of_a_folder(tmp_path, bundle, folder, capsys):
+    options = ["--bundle", bundle, "--steps", 1, "--tile", 16, "--tile-overlap", 8, "--plan"]
+    assert command(folder, "-o", tmp_path / "out", *options) == 1
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["a.png", "b.png", "c.png", "d.png"]
+    assert lines[0].startswith("a.png: 90x60: 15 tiles of 16x16, 1 at a time; 1 steps, ")
+    assert lines[1].startswith("b.png: 20x20: ")
+    assert all("time not known" not in line for line in lines)
+    assert "1 of 5 pictures failed" in told.err
+    assert "e.png: ImageDecodeError" in told.err
+    assert not (tmp_path / "out").exists()
+    assert command(folder / "a.png", "-o", tmp_path / "a.png", "--json", *options) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["tiles"], plan["tile"], plan["width"]) == (15, [16, 16], 90)
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_its_folder(tmp_path):
     picture = load_picture(photo(8, 8))
     with FileRows(tmp_path / "new" / "folder" / "file.png", picture, make_folder=True) as rows:

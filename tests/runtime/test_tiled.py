@@ -264,6 +264,14 @@ def test_the_plan_knows_the_time_of_a_picture_like_the_last(bundle):
         assert str(again).startswith("150x70: 8 tiles of 32x32, 1 at a time; 2 steps, 56 engine calls; memory about")
 
 
+def test_the_plan_measures_where_it_is_asked_to(bundle):
+    with runtime.Upscaler(bundle, device="cpu") as upscaler:
+        plan = upscaler.plan((150, 70), steps=2, tile=32, measure=True)
+        assert plan.tiles == 8
+        assert plan.seconds > 0
+        assert upscaler.plan((150, 70), steps=2, tile=32) == plan
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
