@@ -66,6 +66,8 @@ def submit(ws: Workspace, grid: Grid, pictures: Sequence[Picture], job: Job, clo
         SettingsError: the caller's noise does not fit.
         StoppedError: of the job's control.
     """
+    if job.color_fix == "none":
+        _log.warning("the picture is made in tiles without a color fix, so tiles may be tinted; use the wavelet one")
     if job.trace is not None:
         _log.warning("the picture is made in tiles, so the trace has no preprocessed, decoded and colorfixed")
     made = []

@@ -136,6 +136,14 @@ def test_a_trace_has_what_is_there_whole(upscaler, caplog):
             np.testing.assert_allclose(np.frombuffer(here, np.float32), np.frombuffer(there, np.float32), atol=2e-5)
 
 
+def test_tiles_without_a_color_fix_are_told(upscaler, caplog):
+    upscaler(photo(), steps=1, tile=32)
+    upscaler(photo(), steps=1, tile=None, color_fix="none")
+    assert "tinted" not in caplog.text
+    upscaler(photo(), steps=1, tile=32, color_fix="none")
+    assert caplog.text.count("tiles may be tinted; use the wavelet one") == 1
+
+
 class Sink(PixelRows):
     def __init__(self):
         super().__init__()
