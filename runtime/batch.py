@@ -9,9 +9,10 @@ from engines.memory import peak_memory
 from engines.profiles import Size
 from runtime import tiled
 from runtime.clock import Clock
-from runtime.fallback import Made, OpenWay
+from runtime.fallback import Made
 from runtime.images import Picture, finish_picture, result_size
 from runtime.kernels import Tensor, named_errors
+from runtime.open_way import OpenWay
 from runtime.pipeline import Job, Pending, result_pixels, submit
 from runtime.result import Report, Result
 from runtime.tiled import Landed

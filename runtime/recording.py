@@ -30,7 +30,8 @@ from runtime.noise import Philox, noise_source
 
 if TYPE_CHECKING:
     from runtime._native_cuda import CudaEvent, CudaGraph
-    from runtime.cuda import Cuda, CudaKernels
+    from runtime.cuda import Cuda
+    from runtime.cuda_kernels import CudaKernels
     from runtime.pipeline import Job
 
 KINDS = 4

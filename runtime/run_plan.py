@@ -12,7 +12,7 @@ from engines.memory import format_size
 from engines.profiles import Size
 from runtime.canvases import canvas_bytes
 from runtime.clock import Span
-from runtime.fallback import OpenWay
+from runtime.open_way import OpenWay
 from runtime.tiles import Grid, Tiling
 
 _REST = "rest"

@@ -11,7 +11,8 @@ import pytest
 import runtime
 from engines.errors import EngineError, MemoryBudgetError
 from runtime import color_fix
-from runtime.cuda import COLOR_FIXES, Cuda
+from runtime.cuda import Cuda
+from runtime.cuda_kernels import COLOR_FIXES
 from runtime.trace import Trace
 from tests.cuda_on_host.build import Machine
 from tests.cuda_on_host.plugin import native

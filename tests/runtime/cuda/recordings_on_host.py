@@ -11,7 +11,7 @@ import pytest
 import runtime
 import solvers
 from runtime import recording
-from runtime.cuda import CudaKernels
+from runtime.cuda_kernels import CudaKernels
 from tests.cuda_on_host.build import Machine
 from tests.cuda_on_host.plugin import native
 from tests.runtime.cuda.pictures_on_host import bundle, cpu, photo, pixels  # noqa: F401  # fixtures
