@@ -104,6 +104,16 @@ def test_the_cpus_picture(bundles, precision, form, noise, color_fix, photo):
     assert found >= PSNR[precision]
 
 
+@pytest.mark.parametrize("precision", PSNR)
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+def test_a_picture_in_tiles_is_the_cpus(bundles, precision, color_fix):
+    image, settings = picture_file(200, 120), {"tile": 64, "steps": 2, "color_fix": color_fix}
+    bundle = bundles[precision, "lowered"]
+    found = psnr(restored(bundle, image, **settings), restored(bundle, image, device="cpu", **settings))
+    print(f"in tiles, {precision}, {color_fix}: {found:.1f} dB")
+    assert found >= PSNR[precision]
+
+
 @pytest.mark.parametrize("kind", ["grey", "alpha", "16 bits", "1x1"])
 def test_kinds_of_pictures(fp16, kind):
     pixels = np.random.default_rng(5).integers(0, 255, (33, 21, 4), np.uint8)

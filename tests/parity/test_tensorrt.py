@@ -129,6 +129,20 @@ def test_other_shapes(bundle, precision, size):
         assert psnr(restored(bundle, picture), expected) >= PSNR[precision]
 
 
+def test_a_picture_in_tiles_is_the_cpus(bundle, precision):
+    image, settings = picture_file(100, 90), {"steps": 2, "tile": 32}
+    result = restored(bundle, image, **settings)
+    found = psnr(result, restored(bundle, image, engine="onnxruntime", device="cpu", **settings))
+    print(f"{precision}, in tiles: {found:.1f} dB")
+    assert found >= PSNR[precision]
+
+
+def test_a_picture_larger_than_every_engine_is_cut(bundle):
+    with runtime.Upscaler(bundle, engine="tensorrt", fallback="none") as upscaler:
+        assert upscaler.plan((100, 90)).tiles > 1
+        assert upscaler(photo(100, 90), steps=1).image.size == (400, 360)
+
+
 def test_a_launch_is_bit_for_bit_the_plain_picture(bundle):
     with (
         runtime.Upscaler(bundle, engine="tensorrt", fallback="none") as recorded,
