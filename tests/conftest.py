@@ -1,5 +1,6 @@
 """Bundles of the small golden checkpoint, exported once a session."""
 
+import logging
 import os
 
 import pytest
@@ -14,6 +15,15 @@ os.environ.setdefault(SESSION, str(os.getpid()))
 def pytest_sessionfinish():
     if FIRST:
         remove_bundles()
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """A command with --quiet, run in this process, does not silence the next test's log."""
+    log = logging.getLogger("dossr")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

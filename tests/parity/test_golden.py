@@ -104,7 +104,7 @@ def test_static_shape_and_baked_timesteps_give_the_same_picture(tmp_path):
     options = ("--static", "16x16", "--bake-steps", "5", "1", "--device", "cuda")
     bundle = exported_bundle(E2E_MINI, "--precision", "fp32", *options)
     forms = {path.name for path in (bundle / "onnx").glob("*/*.onnx")}
-    assert forms == {"model.onnx", "model.onnxruntime-cuda.onnx"}
+    assert forms == {"model.onnx", "model.onnxruntime-cuda.onnx", "model.tensorrt-10.12.onnx"}
     manifest = open_bundle(bundle).manifest
     assert manifest.baked_timesteps == (499, 399, 299, 200, 100)
     assert manifest.plan.steps == 5
