@@ -35,6 +35,9 @@ from runtime.upscaler import Upscaler
 from runtime.video.cli import main as restore_clip
 from runtime.video.cli import names_a_clip
 
+_NO_FOLDER = Path(".dossr-plan")
+"""Outputs of a plan, which makes none."""
+
 
 def parser(prog: str = "python -m runtime") -> Parser:
     """The command line's options."""
@@ -45,7 +48,7 @@ def parser(prog: str = "python -m runtime") -> Parser:
         metavar="INPUT",
         help="image files, folders, quoted patterns like 'photos/**/*.jpg', or - for a list of them from stdin",
     )
-    p.add_argument("-o", "--output", type=Path, required=True, help="image file, or a folder, which is made")
+    p.add_argument("-o", "--output", type=Path, help="image file, or a folder, which is made; --plan needs none")
     p.add_argument("--list", type=Path, metavar="FILE", help="a text file of inputs, one a line")
     p.add_argument("--recursive", action="store_true", help="folders within folders, too; outputs keep their places")
     p.add_argument(
@@ -145,7 +148,12 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """
     if names_a_clip(arguments):
         return restore_clip(arguments, prog)
-    args = parser(prog).parse_args(arguments)
+    commands = parser(prog)
+    args = commands.parse_args(arguments)
+    if args.output is None:
+        if not args.plan:
+            commands.error("the following arguments are required: -o/--output")
+        args.output = _NO_FOLDER
     warnings.filterwarnings("ignore", module="PIL")  # damage is told in our own words
     if args.quiet:
         logging.getLogger("dossr").setLevel(logging.ERROR)

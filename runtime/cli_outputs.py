@@ -104,8 +104,7 @@ def plan_outputs(args: argparse.Namespace, steps: int) -> Outputs:
         failures: list[Failure] = []
     else:
         items, failures = _named(args, found.pictures, steps)
-    if not alone or args.name:
-        check_collisions([item.output for item in items], [item.source for item in items])
+    check_collisions([item.output for item in items], [item.source for item in items])
     _check_places(args, items, folder=folder)
     return Outputs(
         items=items,

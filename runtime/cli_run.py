@@ -280,7 +280,7 @@ def tell_plans(upscaler: Upscaler, items: Sequence[Item], args: argparse.Namespa
             failures.append(Failure(source=item.source, output=item.output, error=error))
             tell_failure(failures[-1], args)
             continue
-        line = {"input": str(item.source), "output": str(item.output)} | dataclasses.asdict(plan)
+        line = {"input": str(item.source)} | dataclasses.asdict(plan)
         print(json.dumps(line) if args.json else f"{item.source.name}: {plan}", flush=True)
     return failures
 

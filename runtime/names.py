@@ -85,5 +85,5 @@ def check_collisions(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
                 "names, with --name {stem}_{index}.{ext} for example"
             )
         if real in originals:
-            raise SettingsError(f"the result of {source} would replace the input {output}; choose another folder")
+            raise SettingsError(f"the result of {source} would replace the input {output}; choose another place")
         seen[real] = source

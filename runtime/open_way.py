@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from functools import partial
@@ -18,9 +19,11 @@ from runtime.device import Device
 from runtime.devices import open_device
 from runtime.engine_pool import EnginePool
 from runtime.kernels import Tensor
-from runtime.tiles import Grid, Tiling, choose_grid
+from runtime.tiles import AUTO, Grid, Tiling, choose_grid
 from runtime.workspace import Workspace, buffer_bytes, largest_batch, latent_size_needed, make_workspace, working_size
 
+SMALLER = (64, 48, 32, 24, 16)
+"""Tiles that "auto" tries under a memory budget, in this order."""
 TILE_BATCH = 4
 """Tiles together on a GPU, where nothing else is asked."""
 _log = logging.getLogger("dossr")
@@ -82,11 +85,25 @@ class OpenWay:
         return found
 
     def grid(self, width: int, height: int, tiling: Tiling) -> Grid | None:
-        """The tiles of a low-resolution picture of that size; None: it goes through the engines whole.
+        """The tiles of a low-resolution picture of that size; None: it goes through the engines whole. Under a budget
+        "auto" takes the largest tiles that fit.
 
         Errors as of `runtime.tiles.choose_grid`.
         """
-        return choose_grid(tiling, self.profiles, width, height)
+        grid = choose_grid(tiling, self.profiles, width, height)
+        if tiling.tile != AUTO or self.budget is None or self._fits(width, height, grid):
+            return grid
+        for side in SMALLER:
+            with contextlib.suppress(SettingsError):  # of engines that take no such tiles, or of the overlap
+                smaller = choose_grid(dataclasses.replace(tiling, tile=side), self.profiles, width, height)
+                if smaller is not None and self._fits(width, height, smaller):
+                    return smaller
+        return grid
+
+    def _fits(self, width: int, height: int, grid: Grid | None) -> bool:
+        """Whether the picture, whole or one tile at a time, is within the budget."""
+        size = working_size(self.profiles, width, height) if grid is None else self._padded((1, *grid.tile))
+        return self.budget is None or self.memory(size, grid) <= self.budget
 
     def largest_batch(self, width: int, height: int, tiling: Tiling) -> int:
         """How many pictures of that size are restored together at most; 1 where they are cut, or none is taken."""
@@ -106,7 +123,7 @@ class OpenWay:
         if self.budget is not None and (need := self.memory(size, None)) > self.budget:
             raise MemoryBudgetError(
                 f"max_memory is {format_size(self.budget)}, a whole picture of {width}x{height} needs about "
-                f"{format_size(need)}; give more, or let it be cut into tiles"
+                f"{format_size(need)} by the full-size model's measure; give more, or let it be cut (a smaller tile)"
             )
         return size
 
@@ -130,7 +147,8 @@ class OpenWay:
                 (h, w), (H, W), need = grid.tile, grid.canvas, format_size(self.memory(size, grid))
                 raise MemoryBudgetError(
                     f"max_memory is {format_size(self.budget)}, {W}x{H} latent pixels in tiles of {w}x{h}, {batch} "
-                    f"at a time, need about {need}; give more, or take smaller tiles or a smaller tile_batch"
+                    f"at a time, need about {need} by the full-size model's measure; give more, or take a smaller "
+                    "tile or tile_batch"
                 )
             batch -= 1
             size = self._padded((batch, *grid.tile))

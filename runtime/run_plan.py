@@ -66,18 +66,21 @@ class CallPace:
     def __init__(self) -> None:
         self._rates: Mapping[str, float] = {}
         """By graph and latent pixel of its calls; of what lies between them, by latent pixel of the picture."""
-        self._held: tuple[Size, int] | None = None
-        """Of calls of that size, bytes."""
+        self._held: dict[Size, int] = {}
+        """Bytes by the size of calls."""
 
     def learn_memory(self, peak: int, width: int, height: int, size: Size, grid: Grid | None) -> None:
         """Takes over what the process held at the most, for one 8-bit RGB picture."""
-        self._held = size, max(0, peak - _grows(width, height, grid))
+        self._held[size] = max(0, peak - _grows(width, height, grid))
 
     def memory(self, width: int, height: int, size: Size, grid: Grid | None) -> int | None:
         """Bytes that the process will hold at the most; None before a picture in calls of that size."""
-        if self._held is None or self._held[0] != size:
-            return None
-        return self._held[1] + _grows(width, height, grid)
+        held = self._held.get(size)
+        return None if held is None else held + _grows(width, height, grid)
+
+    def knows(self, size: Size) -> bool:
+        """Whether a picture in calls of that size was learned."""
+        return size in self._held
 
     def learn(
         self, spans: Iterable[Span], total: float, calls: Mapping[str, int], size: Size, grid: Grid | None

@@ -111,15 +111,13 @@ class _Restoration:
             if job.trace is not None:
                 job.trace.record(name, kernels.read(tensor))
 
-        with clock.time("encode"):
-            self._encode()
+        self._encode()
         for name in ("latent_mean", "latent_std", "condition"):
             record(name, getattr(canvases, name.removeprefix("latent_")))
         with clock.time("denoise"):
             start_latent(kernels, state, canvases.mean, canvases.std, record, clock)
             sample(job.plan, kernels, state, (self._denoise,), record, self._begin_step, clock)
-        with clock.time("decode"):
-            self._decode(sink)
+        self._decode(sink)
 
     def _begin_step(self, done: int) -> None:
         self._step = done
@@ -130,16 +128,19 @@ class _Restoration:
         if ws.condition is not ws.latent_mean:
             blended.append((ws.condition, canvases.condition))
         for places in self._batches(self._grid.places, "encode"):
-            self._preprocess(places)
+            with self._clock.time("preprocess"):
+                self._preprocess(places)
             self._job.control.check()
-            with self._clock.span("encode"):
-                ws.run("encode")
-            with self._clock.span("condition"):
-                ws.run("condition")
-            for tile, canvas in blended:
-                self._blend(tile, canvas, places)
+            with self._clock.time("encode"):
+                with self._clock.span("encode"):
+                    ws.run("encode")
+                with self._clock.span("condition"):
+                    ws.run("condition")
+                for tile, canvas in blended:
+                    self._blend(tile, canvas, places)
             if self._job.color_fix == "adain":
-                self._add_moments(ws.preprocessed, places, self._style)
+                with self._clock.time("color_fix"):
+                    self._add_moments(ws.preprocessed, places, self._style)
 
     def _denoise(self) -> None:
         """What `denoise` is for a whole picture: reads the latent's canvas, writes the output's."""
@@ -158,20 +159,21 @@ class _Restoration:
         height, width = VAE_FACTOR * grid.y.tile, VAE_FACTOR * grid.x.size
         (whole, *row_shape), dtype = result_pixels(self._picture, job)
         rows = Tensor((0,))
-        moves = self._moves() if job.color_fix == "adain" else None
+        with self._clock.time("color_fix"):
+            moves = self._moves() if job.color_fix == "adain" else None
         strip = self._ws.device.tensor((1, 3, height, width))
         carry = Carry(self._ws.device, grid)
         tops = [VAE_FACTOR * corner for corner in (*grid.y.corners, grid.y.corners[-1] + grid.y.tile)]
         for row, (top, below) in enumerate(pairwise(tops)):
             for places in self._batches([place for place in grid.places if place[0] == row], "decode"):
-                self._take(self._canvases.state.latent, self._ws.state.latent, places)
-                with self._clock.span("decode"):
-                    self._ws.run("decode")
-                fixed = self._fixed(places, moves)
+                with self._clock.time("decode"):
+                    self._decode_tiles(places)
+                with self._clock.time("color_fix"):
+                    fixed = self._fixed(places, moves)
                 for item, (y, x) in enumerate(places):
                     windows = self._pixel_windows[0][y], self._pixel_windows[1][x]
                     kernels.blend(fixed, strip, windows, 0, VAE_FACTOR * grid.x.corners[x], item)
-            with self._clock.span("convert"):
+            with self._clock.time("finish"), self._clock.span("convert"):
                 shape = (min(below, whole) - top, *row_shape)
                 if rows.shape != shape:
                     rows = Tensor((0,))  # the old ones are freed before
@@ -180,6 +182,11 @@ class _Restoration:
                 sink.write(rows)
                 if below - top < height:
                     carry.shift(strip, below - top, kernels)
+
+    def _decode_tiles(self, places: _Places) -> None:
+        self._take(self._canvases.state.latent, self._ws.state.latent, places)
+        with self._clock.span("decode"):
+            self._ws.run("decode")
 
     def _fixed(self, places: _Places, moves: Tensor | None) -> Tensor:
         """The decoded tiles, colors fixed. The wavelet fix looks aside by less than the margin of a window."""
@@ -199,9 +206,7 @@ class _Restoration:
         """What AdaIN does to each plane: decodes every tile for its statistics alone."""
         content = Tensor((3, 2), "float64")
         for places in self._batches(self._grid.places, "decode"):
-            self._take(self._canvases.state.latent, self._ws.state.latent, places)
-            with self._clock.span("decode"):
-                self._ws.run("decode")
+            self._decode_tiles(places)
             self._add_moments(self._ws.decoded, places, content)
         H, W = self._grid.canvas
         count = VAE_FACTOR * VAE_FACTOR * H * W

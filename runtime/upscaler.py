@@ -29,7 +29,15 @@ from runtime.control import Control, OnProgress, chosen_control
 from runtime.default_bundle import default_bundle
 from runtime.fallback import AUTO, Made, Ways
 from runtime.file_rows import FileRows
-from runtime.images import Picture, check_scale, load_picture, result_depth
+from runtime.images import (
+    Picture,
+    check_free,
+    check_output,
+    check_scale,
+    load_picture,
+    result_depth,
+    result_size,
+)
 from runtime.kernels import Tensor
 from runtime.pace import Pace, Work
 from runtime.pipeline import Job
@@ -274,6 +282,15 @@ class Upscaler:
         check_scale(scale)
         picture = load_picture(image)
         path = Path(path)
+        check_output(
+            path,
+            size=result_size(picture, scale),
+            channels=(1 if picture.grey else 3) + (picture.alpha is not None),
+            given_depth=picture.bit_depth,
+            quality=quality,
+            bit_depth=bit_depth,
+        )
+        check_free(path, overwrite=overwrite)
         rows = FileRows(path, picture, scale=scale, quality=quality, bit_depth=bit_depth, overwrite=overwrite)
         with rows as sink:
             return self.rows(
@@ -310,7 +327,7 @@ class Upscaler:
         Args:
             image: (width, height), or as of `__call__`, of which the size counts.
             steps, order, color_fix, tile, tile_overlap, tile_batch: as of `__call__`.
-            measure: restore one tile now where the time is not known yet.
+            measure: restore one tile now where none of that size was made yet, so that time and memory are known.
 
         Returns:
             Tiles, engine calls, memory and time on the asked engine.
@@ -333,7 +350,7 @@ class Upscaler:
                 return plan_run(way, width, height, steps=count, color_fix=color_fix, tiling=tiling, pace=self._calls)
 
         plan = planned()
-        if measure and plan.seconds is None:
+        if measure and not self._calls.knows((1, *plan.tile)):
             h, w = (VAE_FACTOR // UPSCALE * side for side in plan.tile)
             self(Tensor((h, w, 3), "uint8"), steps=steps, order=order, color_fix=color_fix, tile=None)
             plan = planned()

@@ -6,7 +6,7 @@ from runtime.images.finish import Finished, check_scale, finish_picture, result_
 from runtime.images.finish_strips import FinishedRows
 from runtime.images.formats import FORMATS, check_output, check_settings, format_of, result_depth
 from runtime.images.picture import MAX_PIXELS, Picture, check_depth
-from runtime.images.save import save_picture
+from runtime.images.save import check_free, save_picture
 from runtime.images.sources import load_picture, picture_size
 from runtime.images.strips import StripWriter, open_strips, streams
 
@@ -18,6 +18,7 @@ __all__ = [
     "Picture",
     "StripWriter",
     "check_depth",
+    "check_free",
     "check_output",
     "check_scale",
     "check_settings",

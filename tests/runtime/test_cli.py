@@ -207,7 +207,7 @@ def test_environment_names_the_bundle(bundle, photo, tmp_path):
         (["TRUNCATED", "-o", "OUT.png"], 1, "error: ImageDecodeError: "),
         (["PHOTO", "-o", "OUT.xyz"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "FOLDER/none/out.png"], 1, "error: OutputNotWritableError: "),
-        (["PHOTO", "-o", "PHOTO"], 1, "error: OutputExistsError: "),
+        (["PHOTO", "-o", "PHOTO"], 2, "error: SettingsError: the result of "),
         (["PHOTO", "-o", "FOLDER/none/folder"], 1, "error: OutputNotWritableError: "),
         (["PHOTO", "-o", "/proc/out.png"], 1, "error: OutputNotWritableError: cannot write /proc/out.png: No such"),
         (["PHOTO", "-o", "FOLDER/" + 300 * "n" + ".png"], 1, "error: OutputNotWritableError: "),

@@ -77,6 +77,7 @@ def test_depth_and_scale(tmp_path, upscaler):
     ("name", "settings", "error"),
     [
         ("there.png", {}, OutputExistsError),
+        ("there.png", {"tile": None}, OutputExistsError),
         ("none/file.png", {}, OutputNotWritableError),
         ("file.bmp", {}, OutputNotWritableError),
         ("file.png", {"quality": 50}, SettingsError),
@@ -86,8 +87,10 @@ def test_depth_and_scale(tmp_path, upscaler):
 )
 def test_what_cannot_be_written(tmp_path, upscaler, name, settings, error):
     (tmp_path / "there.png").write_bytes(b"mine")
+    told = []
     with pytest.raises(error):
-        upscaler.write(photo(), tmp_path / name, **{"steps": 1} | TILES | settings)
+        upscaler.write(photo(), tmp_path / name, on_progress=told.append, **{"steps": 1} | TILES | settings)
+    assert not told, "before any work"
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
     assert (tmp_path / "there.png").read_bytes() == b"mine"
 
@@ -173,10 +176,11 @@ def test_plans_of_a_folder(tmp_path, bundle, folder, capsys):
     assert "1 of 5 pictures failed" in told.err
     assert "e.png: ImageDecodeError" in told.err
     assert not (tmp_path / "out").exists()
-    assert command(folder / "a.png", "-o", tmp_path / "a.png", "--json", *options) == 0
+    assert command(folder / "a.png", "--json", *options) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["tiles"], plan["tile"], plan["width"]) == (15, [16, 16], 90)
-    assert not (tmp_path / "a.png").exists()
+    assert command(folder / "a.png", *options[:-1]) == 2
+    assert "required: -o/--output" in capsys.readouterr().err
 
 
 def test_its_folder(tmp_path):
@@ -189,3 +193,12 @@ def test_its_folder(tmp_path):
     rows = FileRows(tmp_path / "file" / "file.png", picture, make_folder=True)
     with pytest.raises(OutputNotWritableError, match=r"cannot make the folder .*file: .*; choose another place"):
         rows.begin((32, 32, 3), "uint8", {})
+
+
+@pytest.mark.parametrize("name", ["a.png", "a"])
+def test_an_input_is_not_replaced(tmp_path, bundle, folder, capsys, name):
+    given = (folder / "a.png").read_bytes()
+    output = folder if name == "a" else folder / name
+    assert command(folder / "a.png", "-o", output, "--overwrite", "--bundle", bundle) == 2
+    assert "would replace the input" in capsys.readouterr().err
+    assert (folder / "a.png").read_bytes() == given

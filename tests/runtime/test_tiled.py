@@ -274,10 +274,31 @@ def test_the_plan_knows_the_time_of_a_picture_like_the_last(bundle):
 
 def test_the_plan_measures_where_it_is_asked_to(bundle):
     with runtime.Upscaler(bundle, device="cpu") as upscaler:
+        upscaler(photo(40, 40), steps=2)
         plan = upscaler.plan((150, 70), steps=2, tile=32, measure=True)
         assert plan.tiles == 8
         assert plan.seconds > 0
-        assert upscaler.plan((150, 70), steps=2, tile=32) == plan
+        assert plan.memory < 600 << 20, "this process', not the full-size model's"
+        assert upscaler.plan((150, 70), steps=2, tile=32).memory == plan.memory
+
+
+def test_stages_are_timed_as_of_whole_pictures(upscaler):
+    for fix in ("wavelet", "adain"):
+        whole, tiled = (upscaler(photo(), steps=1, color_fix=fix, tile=tile) for tile in (None, 32))
+        assert tiled.timings.keys() == whole.timings.keys()
+        assert sum(tiled.timings.values()) < 2 * tiled.timings["total"] + 1e-3
+
+
+def test_a_budget_makes_tiles_smaller(bundle):
+    with runtime.Upscaler(bundle, device="cpu") as upscaler:
+        whole = upscaler._ways.asked.memory((1, 48, 80), None)
+    with runtime.Upscaler(bundle, device="cpu", max_memory=whole - 1) as upscaler:
+        plan = upscaler.plan((160, 96))
+        assert plan.tiles > 1
+        found, expected = (upscaler(photo(160, 96), steps=1, tile=tile) for tile in ("auto", max(plan.tile)))
+        assert np.array_equal(pixels(found), pixels(expected))
+        with pytest.raises(MemoryBudgetError, match="by the full-size model's measure; give more"):
+            upscaler.plan((160, 96), tile=None)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +333,7 @@ def test_memory_chooses_the_tile_batch(bundle):
         assert rich.plan((300, 300), **settings).tile_batch == 1
     with runtime.Upscaler(bundle, device="cpu", max_memory=one.memory + spare) as tight:
         assert tight.plan((300, 300), **settings).tile_batch == 1
-        with pytest.raises(MemoryBudgetError, match=r"4 at a time, need about .*; give more, or take smaller tiles"):
+        with pytest.raises(MemoryBudgetError, match=r"4 at a time, need about .*; give more, or take a smaller tile"):
             tight.plan((1000, 1000), tile_batch=4, **settings)
         with pytest.raises(MemoryBudgetError, match=r"max_memory is .* latent pixels in tiles of 64x64, 1 at a time"):
             tight.plan((8000, 8000), **settings)
