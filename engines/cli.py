@@ -23,6 +23,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    @property
+    def options(self) -> frozenset[str]:
+        """Every option's names."""
+        return frozenset(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Leaves with code 2 and one line."""
         raise SettingsError(f"{message}; see `{self.prog} --help`")

@@ -22,7 +22,7 @@ from runtime.cli_outputs import Item, Outputs, plan_outputs, refuse_existing
 from runtime.cli_run import Run, checked_picture, report_failures, restore_one, settings_key, tell_failure, tell_plans
 from runtime.color_fix import COLOR_FIXES
 from runtime.control import Control
-from runtime.default_bundle import BUNDLE_VARIABLE, DEMO_BUNDLE, default_bundle
+from runtime.default_bundle import BUNDLE_VARIABLE, default_bundle, tell_demo
 from runtime.fallback import AUTO
 from runtime.images import FORMATS, check_scale
 from runtime.interrupts import Interrupts
@@ -41,7 +41,11 @@ _NO_FOLDER = Path(".dossr-plan")
 
 def parser(prog: str = "python -m runtime") -> Parser:
     """The command line's options."""
-    p = Parser(prog=prog, description="Restores and enlarges pictures with a DoSSR bundle.")
+    p = Parser(
+        prog=prog,
+        description="Restores and enlarges pictures with a DoSSR bundle; a clip, too, which has options of its own "
+        f"(--codec): see `{prog} clip.mp4 --help`.",
+    )
     p.add_argument(
         "input",
         nargs="*",
@@ -146,9 +150,9 @@ def main(arguments: Sequence[str], prog: str = "python -m runtime") -> int:
     """Restores every input. Everything that can be checked without decoding many pictures is checked before the bundle
     is opened.
     """
-    if names_a_clip(arguments):
-        return restore_clip(arguments, prog)
     commands = parser(prog)
+    if names_a_clip(arguments):
+        return restore_clip(arguments, prog, of_pictures=commands)
     args = commands.parse_args(arguments)
     if args.output is None:
         if not args.plan:
@@ -268,11 +272,8 @@ def _steps(args: argparse.Namespace) -> int:
 
 
 def _upscaler(args: argparse.Namespace) -> Upscaler:
-    if args.bundle == DEMO_BUNDLE and not (args.quiet or args.json):
-        print(
-            "no --bundle: the small demo model that ships is used; give a bundle of full-size weights for full quality",
-            file=sys.stderr,
-        )
+    if not (args.quiet or args.json):
+        tell_demo(args.bundle)
     return Upscaler(
         args.bundle,
         engine=args.engine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 BUNDLE_VARIABLE = "DOSSR_BUNDLE"
@@ -15,3 +16,12 @@ DEMO_BUNDLE = Path(__file__).parent / "demo"
 def default_bundle() -> Path:
     """The folder that DOSSR_BUNDLE names, else the demo model's."""
     return Path(os.environ.get(BUNDLE_VARIABLE) or DEMO_BUNDLE)
+
+
+def tell_demo(bundle: Path) -> None:
+    """A line on stderr where it is the demo model's."""
+    if bundle == DEMO_BUNDLE:
+        print(
+            "no --bundle: the small demo model that ships is used; give a bundle of full-size weights for full quality",
+            file=sys.stderr,
+        )

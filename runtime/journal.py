@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,8 +118,19 @@ class Journal:
         return output.relative_to(self._folder).as_posix()
 
 
+@contextlib.contextmanager
+def held(temporary: Path) -> Iterator[None]:
+    """While the block runs, `remove_stale` of another process leaves this temporary file; as far as the file system has
+    locks.
+    """
+    with temporary.open("rb") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def remove_stale(outputs: Iterable[Path]) -> None:
-    """Removes temporary files of these outputs that a killed run left."""
+    """Removes temporary files of these outputs that a killed run left; not those that are `held`."""
     ours: dict[Path, set[tuple[str, str]]] = {}
     for output in outputs:
         ours.setdefault(output.parent, set()).add(temporary_name(output))
@@ -129,7 +140,9 @@ def remove_stale(outputs: Iterable[Path]) -> None:
                 start, _, end = path.name.rpartition(".part")
                 start, dot, _random = start.rpartition(".")
                 if (start + dot, f".part{end}") in names:
-                    path.unlink()
+                    with contextlib.suppress(OSError), path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -73,8 +73,13 @@ def choose_codec(path: Path, asked: str | None) -> VideoCodec:
 
     Raises:
         SettingsError: no such encoder in the table.
-        OutputNotWritableError: the suffix is no container's, this FFmpeg lacks the encoder, or the container refuses.
+        OutputNotWritableError: it is a folder's name, the suffix is no container's, this FFmpeg lacks the encoder, or
+            the container refuses.
     """
+    if not path.suffix or path.is_dir():
+        raise OutputNotWritableError(
+            f"cannot write {path}: a clip's output is a file's name, not a folder's; name one like {path}/clip.mp4"
+        )
     if path.suffix.lower() not in CONTAINERS:
         raise OutputNotWritableError(f"cannot write {path}: a clip's suffix must be one of {', '.join(CONTAINERS)}")
     if asked is not None and asked not in VIDEO_CODECS:

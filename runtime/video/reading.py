@@ -120,7 +120,14 @@ def open_clip(path: Path) -> Iterator[Clip]:
         covers = av.stream.Disposition.attached_pic
         videos = [stream for stream in container.streams.video if not stream.disposition & covers]
         if not videos:
-            raise ImageDecodeError(f"{path} has no video stream; pass a clip")
+            raise ImageDecodeError(
+                f"{path} has no video stream: it is damaged, ends early or is no clip; get a whole copy, or pass a clip"
+            )
+        if videos[0].codec_context is None:
+            raise ImageDecodeError(
+                f"{path}: its video is damaged, ends early or is of a codec that this FFmpeg lacks; get a whole copy, "
+                "or convert it"
+            )
         videos[0].thread_type = "AUTO"
         videos[0].codec_context.options = {"err_detect": "explode"}  # instead of painting over what is missing
         yield Clip(container, videos[0], str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.errors import ImageDecodeError
+from engines.errors import ImageDecodeError, SettingsError
 from engines.files import atomic_path, check_writable
+from runtime.control import Control, chosen_control
 from runtime.images import check_scale
 from runtime.images.save import check_free
+from runtime.journal import held, remove_stale
+from runtime.tiles import AUTO
 from runtime.upscaler import Upscaler
-from runtime.video.codecs import choose_codec
+from runtime.video.codecs import VideoCodec, choose_codec
 from runtime.video.colors import colors_of, pixels_of
 from runtime.video.reading import Clip, open_clip
 from runtime.video.writing import ClipWriter, open_writer
@@ -43,8 +47,8 @@ class VideoReport:
 
 
 def restore_video(
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     upscaler: Upscaler,
     *,
     batch: int = 1,
@@ -56,38 +60,45 @@ def restore_video(
     codec: str | None = None,
     quality: int | None = None,
     overwrite: bool = False,
+    tile: int | str | None = AUTO,
+    tile_overlap: int | None = None,
+    tile_batch: int | None = None,
     on_frame: OnFrame | None = None,
+    control: Control | None = None,
 ) -> VideoReport:
     """Restores and enlarges every frame of a clip.
 
     All frames have the same noise, so that what stands still in the input stands still in the result. Times of frames,
     rotation, the shape of pixels and colors are kept, audio and subtitles copied as they are. The file is there when
-    it is whole; an error or Ctrl-C leaves nothing.
+    it is whole; an error, a stop or Ctrl-C leaves nothing, and temporary files of the output that a killed run left are
+    removed.
 
     Args:
         source: a file that FFmpeg reads, with at least one video stream; the first is taken.
         output: ends in one of `CONTAINERS`, which says the container.
         upscaler: an open one.
-        batch, scale, steps, order, seed, color_fix: see `Upscaler.stream`.
+        batch, scale, steps, order, seed, color_fix, tile, tile_overlap, tile_batch: see `Upscaler.stream`.
         codec: a name in `VIDEO_CODECS`; None: the first that the container takes (libx264; libvpx-vp9 for .webm).
         quality: 1..100, of the encoder; None: its default (CRF 18 for libx264).
         overwrite: replace a file that exists.
         on_frame: called after each frame.
+        control: stops the work; its timeout is that of the frames that are restored together.
 
     Raises:
         PackageMissingError: PyAV is not installed.
         ImageNotFoundError, ImageDecodeError: no such file, no video in it, or a damaged frame, which is named.
         OutputExistsError: the file exists, and `overwrite` is False.
         OutputNotWritableError: the suffix, the place, or a codec (of audio, too) that the container does not take.
-        SettingsError: a setting is outside its range, or gives odd sides.
+        SettingsError: a setting is outside its range, or gives odd sides; the output is the input.
+        CancelledError, TimeLimitError: see `Control`.
         DossrError: see `Upscaler.stream`.
     """
     begin = time.perf_counter()
+    source, output = Path(source), Path(output)
     check_scale(scale)
-    chosen = choose_codec(output, codec)
-    chosen.options(quality)
+    chosen = check_clip(source, output, codec, quality)
     check_free(output, overwrite=overwrite)
-    check_writable(output)
+    control = chosen_control(control, None, None)
     notices: list[str] = []
     with open_clip(source) as clip:
         items, first = _first_frame(clip)
@@ -96,20 +107,33 @@ def restore_video(
             notices.append(f"{source}: its frames are interlaced, and restored as they are; deinterlace it first")
         colors = colors_of(first, size[1])
         under_way: deque[Any] = deque()
+        remove_stale([output])
         with (
             atomic_path(output) as temporary,
+            held(temporary),
             open_writer(temporary, output, clip, first, size, chosen, quality, colors, notices) as writer,
         ):
             frames = _frames(items, writer, under_way)
             pixels = (pixels_of(frame, colors) for frame in frames)
             results = upscaler.stream(
-                pixels, batch=batch, scale=scale, steps=steps, order=order, seed=seed, color_fix=color_fix
+                pixels,
+                batch=batch,
+                scale=scale,
+                steps=steps,
+                order=order,
+                seed=seed,
+                color_fix=color_fix,
+                tile=tile,
+                tile_overlap=tile_overlap,
+                tile_batch=tile_batch,
+                control=control,
             )
             for count, result in enumerate(results, 1):
                 writer.write(result.pixels, under_way.popleft())
                 if on_frame is not None:
                     on_frame(count, clip.stream.frames)
             writer.finish()
+            control.check()
         if clip.lost:
             notices.append(f"{source}: {clip.lost} frames at its end cannot be decoded, and are left out")
     for notice in notices:
@@ -122,6 +146,17 @@ def restore_video(
         seconds=time.perf_counter() - begin,
         notices=tuple(notices),
     )
+
+
+def check_clip(source: Path, output: Path, codec: str | None, quality: int | None) -> VideoCodec:
+    """Whether a clip can be written there, and by which encoder; arguments and errors as of `restore_video`."""
+    check_writable(output)
+    chosen = choose_codec(output, codec)
+    chosen.options(quality)
+    with contextlib.suppress(OSError):  # one of them is not there
+        if output.samefile(source):
+            raise SettingsError(f"the result of {source} would replace the input {output}; choose another name")
+    return chosen
 
 
 def _first_frame(clip: Clip) -> tuple[Iterator[Any], Any]:

@@ -18,17 +18,22 @@ import pytest
 
 import runtime
 from engines.errors import (
+    CancelledError,
     ImageDecodeError,
     ImageNotFoundError,
     OutputExistsError,
     OutputNotWritableError,
     PackageMissingError,
     SettingsError,
+    TimeLimitError,
 )
+from runtime.cli import main
+from runtime.journal import held
 from runtime.kernels import tensor_from
 from runtime.video import VIDEO_CODECS, restore_video
 from runtime.video.codecs import choose_codec
 from runtime.video.colors import colors_of, frame_of, pixels_of
+from runtime.video.writing import ClipWriter
 from tests.paths import REPOSITORY
 from tests.tiny import write_tiny_bundle
 
@@ -245,6 +250,14 @@ def without_end(path):
     path.write_bytes(data[: len(data) // 2])
 
 
+def cut_in_its_head(kept):
+    def cut(path):
+        data = path.read_bytes()
+        path.write_bytes(data[: data.find(b"moov") + kept])
+
+    return cut
+
+
 def with_a_hole(path, number=5):
     with av.open(str(path)) as container:
         packet = [p for p in container.demux(container.streams.video[0]) if p.size][number]
@@ -277,7 +290,9 @@ def sound_alone(path):
         ("in.mp4", lambda path: with_a_hole(path, 0), "frame 1, after 0.00 s, is damaged .*; get a whole copy$"),
         ("in.mp4", lambda path: path.write_text("hello"), "is no video file"),
         ("in.mp4", lambda path: path.write_bytes(b""), "is no video file"),
-        ("in.mp4", sound_alone, "has no video stream"),
+        ("in.mp4", sound_alone, "has no video stream: it is damaged, ends early or is no clip"),
+        ("in.mp4", cut_in_its_head(12), "has no video stream: it is damaged, ends early or is no clip"),
+        ("in.mp4", cut_in_its_head(330), "its video is damaged, ends early or is of a codec that this FFmpeg lacks"),
     ],
 )
 def test_damaged_files_say_where_and_leave_nothing(tmp_path, upscaler, name, damage, text):
@@ -334,10 +349,23 @@ def test_frames_that_are_lost_at_the_end_are_told(tmp_path, upscaler, caplog):
         ("out.mp4", {"scale": 0}, SettingsError, "scale must be"),
         ("out.mp4", {"batch": 0}, SettingsError, "batch must be"),
         ("none/out.mp4", {}, OutputNotWritableError, "there is no folder"),
-        ("in.mp4", {}, OutputExistsError, "pass overwrite=True"),
+        ("in.mp4", {}, SettingsError, r"the result of .*in\.mp4 would replace the input"),
+        ("../folder/in.mp4", {"overwrite": True}, SettingsError, r"the result of .*in\.mp4 would replace the input"),
+        (
+            "folder/",
+            {},
+            OutputNotWritableError,
+            r"a clip's output is a file's name, not a folder's; .*folder/clip\.mp4",
+        ),
+        (".", {}, OutputNotWritableError, "a clip's output is a file's name, not a folder's"),
+        ("out.mp4", {"tile": 3}, SettingsError, "tile must be"),
+        ("out.mp4", {"control": 3}, SettingsError, "control must be"),
+        ("out.mp4", {"control": runtime.Control(timeout=1e-9)}, TimeLimitError, "not done after the timeout"),
     ],
 )
 def test_what_is_refused_leaves_nothing(tmp_path, upscaler, output, options, error, text):
+    tmp_path = tmp_path / "folder"
+    tmp_path.mkdir()
     source = clip(tmp_path / "in.mp4", times=EVEN[:3])
     with pytest.raises(error, match=text):
         restored(source, upscaler, tmp_path / output, **options)
@@ -393,6 +421,20 @@ def test_streams_that_are_left_out_are_told(tmp_path, upscaler, caplog):
         assert container.metadata["title"] == "Home"
 
 
+def test_an_output_that_exists(tmp_path, upscaler):
+    source, output = clip(tmp_path / "in.mp4", times=EVEN[:3]), tmp_path / "out.mp4"
+    output.write_text("old")
+    with pytest.raises(OutputExistsError, match="pass overwrite=True"):
+        restored(source, upscaler)
+    assert output.read_text() == "old"
+
+
+def test_paths_are_text_too_and_frames_may_be_tiled(tmp_path, upscaler):
+    source = clip(tmp_path / "in.mp4", times=EVEN[:2])
+    report = restore_video(str(source), str(tmp_path / "out.mp4"), upscaler, steps=1, tile=16, tile_overlap=8)
+    assert report.frames == len(contents(tmp_path / "out.mp4")[2]) == 2
+
+
 def give_up(_done, _total):
     raise KeyboardInterrupt
 
@@ -404,6 +446,33 @@ def test_ctrl_c_leaves_what_was_there(tmp_path, upscaler):
         restored(source, upscaler, overwrite=True, on_frame=give_up)
     assert output.read_text() == "old"
     assert sorted(tmp_path.iterdir()) == [source, output]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cancelled_clip_leaves_nothing(tmp_path, upscaler, monkeypatch, late):
+    source, control = clip(tmp_path / "in.mp4"), runtime.Control()
+    finish = ClipWriter.finish
+
+    def cancel(*arguments):
+        control.cancel()
+        if late:
+            finish(*arguments)
+
+    if late:
+        monkeypatch.setattr(ClipWriter, "finish", cancel)
+    with pytest.raises(CancelledError):
+        restored(source, upscaler, control=control, on_frame=None if late else cancel)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path, upscaler):
+    source = clip(tmp_path / "in.mp4", times=EVEN[:2])
+    stale, running, other = (tmp_path / name for name in (".out.a_1.part.mp4", ".out.b2.part.mp4", ".on.c3.part.mp4"))
+    for path in (stale, running, other):
+        path.touch()
+    with held(running):
+        _, output = restored(source, upscaler)
+    assert sorted(tmp_path.iterdir()) == sorted([source, output, running, other])
 
 
 def command(*arguments):
@@ -418,25 +487,70 @@ def test_the_command(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["frames"], report["width"], report["codec"]) == (3, 256, "libx264")
-    done = subprocess.run(line, **where, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.split(":")[1]) == (1, " OutputExistsError")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_demo_model_is_told(tmp_path, capsys, monkeypatch, quiet):
+    monkeypatch.delenv("DOSSR_BUNDLE", raising=False)
+    source = clip(tmp_path / "in.mp4", times=[0], width=16, height=16)
+    options = ["--steps", "1", *(["--quiet"] if quiet else [])]
+    assert main([str(source), "-o", str(tmp_path / "out.mp4"), *options]) == 0
+    assert ("no --bundle: the small demo model that ships is used" in capsys.readouterr().err) != quiet
 
 
 def test_the_command_takes_clips_to_clips(tmp_path):
-    from runtime.cli import main
-
     with pytest.raises(SettingsError, match=r"in\.png is no clip, and .*out\.mp4 is one; write an image file"):
         main([str(tmp_path / "in.png"), "-o", str(tmp_path / "out.mp4")])
 
 
-def test_ctrl_c_at_the_command(tmp_path):
+OTHERS = "a clip takes one input and options of its own, see `dossr upscale CLIP --help`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (["--plan"], SettingsError, f"--plan: for pictures, not for clips; {OTHERS}"),
+        (["--resume", "--noise=philox"], SettingsError, f"--resume, --noise: for pictures, not for clips; {OTHERS}"),
+        (["--shimmer"], SettingsError, f"unrecognized arguments: --shimmer; {OTHERS}"),
+        (["photo.jpg"], SettingsError, f"unrecognized arguments: photo.jpg; {OTHERS}"),
+        (["--timeout", "0"], SettingsError, "timeout must be a number of seconds"),
+        (["--tile", "3"], SettingsError, "tile must be"),
+        (["--overwrite", "-o", "in.mp4"], SettingsError, "the result of in.mp4 would replace the input in.mp4"),
+        ([], OutputExistsError, "out.mp4 exists; pass --overwrite to replace it, or choose another name"),
+    ],
+)
+def test_what_the_command_refuses_of_clips(tmp_path, monkeypatch, arguments, error, text):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mp4", "out.mp4"):
+        (tmp_path / name).write_text("old")
+    with pytest.raises(error, match=re.escape(text)):
+        main(["in.mp4", "-o", "out.mp4", *arguments], "dossr upscale")
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
+def test_a_clip_beside_a_picture():
+    with pytest.raises(SettingsError, match=r"2 inputs, and b\.mp4 is a clip: clips take one input; .* CLIP --help"):
+        main(["a.png", "b.mp4", "-o", "folder"])
+
+
+def test_the_help_of_pictures_names_that_of_clips(capsys):
+    for arguments, named in ((["--help"], "clip.mp4 --help"), (["clip.mp4", "--help"], "--codec {libx264")):
+        with pytest.raises(SystemExit):
+            main(arguments, "dossr upscale")
+        assert named in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_at_the_command(tmp_path, number):
+    """Also where SIGINT was ignored before, as in a shell's background."""
     source = clip(tmp_path / "in.mp4", times=range(0, 25 * 400, 25), audio=None)
     bundle = write_tiny_bundle(tmp_path / "bundle")
     line, where = command(source, "-o", tmp_path / "out.mp4", "--bundle", bundle)
+    line = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *line]
     with subprocess.Popen(line, **where, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob(".out.*.part.mp4")) and process.poll() is None:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "bundle"}
