@@ -37,6 +37,8 @@ _CODES = {
 """Names of cuda.h, for libraries that do not tell them."""
 OR_CPU = "or use --device cpu"
 """What every error's advice ends with."""
+OR_ONNXRUNTIME = "or use --engine onnxruntime"
+"""What it ends with for TensorRT, which runs on no CPU."""
 _INSTALL = f"install NVIDIA's driver, release 580 or newer (in a container start it with `--gpus all`), {OR_CPU}"
 _UPDATE = f"update NVIDIA's driver to release 580 or newer, restart, {OR_CPU}"
 _ADVICE = {
@@ -102,6 +104,19 @@ def driver() -> Driver:
         if not gpus:
             raise EngineUnavailableError(f"the NVIDIA driver counts no GPU; {_ADVICE[_NO_DEVICE]}")
         return Driver(version=(version // 1000, version % 1000 // 10), release=nvml.release(), gpus=gpus)
+
+
+@contextlib.contextmanager
+def advising_onnxruntime() -> Iterator[None]:
+    """The advice of the driver's errors ends with `OR_ONNXRUNTIME` inside.
+
+    Raises:
+        EngineUnavailableError: what the block raises, so worded.
+    """
+    try:
+        yield
+    except EngineUnavailableError as error:
+        raise EngineUnavailableError(f"{str(error).removesuffix(OR_CPU)}{OR_ONNXRUNTIME}") from error
 
 
 def ignore_captures() -> None:

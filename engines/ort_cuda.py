@@ -23,8 +23,10 @@ from engines.errors import EngineError, EngineUnavailableError
 from engines.nvidia import driver, ignore_captures
 
 PROVIDER = "CUDAExecutionProvider"
-INSTALL = "pip uninstall onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn]'"
-"""CUDA 13 and cuDNN 9 come with it."""
+PACKAGE = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+"""The extras are CUDA 13's libraries and cuDNN 9 as packages, for machines that have them nowhere else."""
+INSTALL = f"pip uninstall -y onnxruntime; {PACKAGE}"
+"""The one that runs on CPUs alone writes into the same folder."""
 REGULAR_RUNS = 5
 """Runs of a call before the one that records its graph. Recording costs two more runs, which one picture of a size does
 not win back."""

@@ -24,7 +24,7 @@ from engines.errors import (
 )
 from engines.graphs import GraphSpec
 from engines.memory import format_size
-from engines.nvidia import driver, free_memory
+from engines.nvidia import advising_onnxruntime, driver, free_memory
 from engines.profiles import Profile
 from engines.trt_arena import Arena
 from engines.trt_options import PlanOptions
@@ -136,7 +136,8 @@ def device_index(settings: EngineSettings) -> int:
         raise EngineUnavailableError(
             f"TensorRT runs on NVIDIA GPUs, not on {settings.device!r}; use --device cuda, or --engine onnxruntime"
         )
-    gpus = driver().gpus
+    with advising_onnxruntime():
+        gpus = driver().gpus
     if int(index or 0) not in (gpu.index for gpu in gpus):
         there = ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in gpus)
         raise EngineUnavailableError(f"there is no GPU {index} for device {settings.device!r}; use one of {there}")

@@ -49,8 +49,10 @@ def main(argv: Sequence[str]) -> int:
     try:  # torch takes seconds to import: usage errors need not wait
         from export.bundle import build
     except ModuleNotFoundError as error:
+        what = "neither --checkpoint nor --bundle is given: the demo model would be exported, and " if demo else ""
         raise PackageMissingError(
-            f"export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e '.[export]'`"
+            f"{what}export needs {error.name}, which is not installed; run `pip install -c constraints.txt -e "
+            "'.[export]'`"
         ) from error
 
     with _reporter(args) as reporter:

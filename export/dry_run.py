@@ -30,7 +30,7 @@ class Target:
     machine: Machine
     """What is not known of it has a placeholder."""
     unknown: Mapping[str, str] = field(default_factory=dict)
-    """Parts of `_UNKNOWN` that are not known here, to the reason."""
+    """Parts of `_UNKNOWN` that are not known here, to the reason, without advice."""
     free: int | None = None
     """Bytes of its GPU that are free, where it is this machine."""
 
@@ -39,8 +39,7 @@ class Target:
             return str(self.machine)
         known = "" if "tensorrt" in self.unknown else f", TensorRT {self.machine.tensorrt}"
         known += "" if "gpu" in self.unknown else f", {self.machine.gpu}"
-        reasons = "; ".join(f"{_UNKNOWN[part]} is not known ({reason})" for part, reason in self.unknown.items())
-        return f"this machine{known}; {reasons}"
+        return f"this machine{known}"
 
 
 def target(named: Machine | None) -> Target:
@@ -53,15 +52,20 @@ def target(named: Machine | None) -> Target:
         found = gpu_here()
         gpu, capability, free = found.name, found.compute_capability, found.free
     except EngineUnavailableError as error:
-        unknown["gpu"] = str(error)
+        unknown["gpu"] = _reason(error)
     try:
         from engines.trt_library import trt
 
         version = trt.__version__
     except EngineUnavailableError as error:
-        unknown["tensorrt"] = str(error)
+        unknown["tensorrt"] = _reason(error)
     machine = Machine(gpu=gpu, compute_capability=capability, tensorrt=version)
     return Target(machine=machine, unknown=unknown, free=free)
+
+
+def _reason(error: EngineUnavailableError) -> str:
+    """What is wrong: our errors say what to do after a semicolon."""
+    return str(error).partition("; ")[0]
 
 
 def plan_of_bundle(bundle: Bundle, request: EngineRequest, to: Target) -> Iterator[str]:
@@ -108,6 +112,7 @@ def plan_of_export(
 
 def _settings(request: EngineRequest, options: PlanOptions, to: Target) -> Iterator[str]:
     yield f"for                 {to}"
+    yield from (f"  {_UNKNOWN[part]} is not known: {reason}" for part, reason in to.unknown.items())
     yield from describe(options)
     yield f"profiles            {', '.join(f'{p} ({_kind(p.static)})' for p in options.profiles)}, in latent pixels"
     yield f"workspace           {_workspace(request, to)}"

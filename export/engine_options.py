@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engines import nvidia
 from engines.backends import ENGINES
-from engines.errors import EngineUnavailableError, SettingsError
+from engines.errors import SettingsError
 from engines.graphs import AxisRange
 from engines.memory import parse_size
 from engines.profiles import Profile, check_profiles, parse_profile
@@ -130,10 +130,8 @@ def gpu_here() -> nvidia.Gpu:
     Raises:
         EngineUnavailableError: no driver, or no GPU.
     """
-    try:
+    with nvidia.advising_onnxruntime():  # --device means something else here
         return nvidia.driver().gpus[DEVICE]
-    except EngineUnavailableError as error:  # its advice ends with an option that means something else here
-        raise EngineUnavailableError(f"{str(error).removesuffix(nvidia.OR_CPU)}or use --engine onnxruntime") from error
 
 
 def parse_target(text: str) -> Machine:

@@ -20,6 +20,7 @@ _HELP = """usage: dossr COMMAND ...
   doctor                       say what will be used, and why    (python -m runtime.doctor)
   bench                        measure a bundle on this machine  (python -m runtime.bench)
   build --checkpoint FILE      export a checkpoint to a bundle   (python -m export.build)
+  build --bundle DIR           build a bundle's TensorRT engines (python -m export.build)
   verify BUNDLE                hold its engines against fp32     (python -m export.verify)
   version                      print the version
 

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from engines.backends import backend_named
 from engines.base import Backend, EngineSettings
 from engines.bundle import Bundle, Manifest, open_bundle
-from engines.errors import DossrError, GuardError, SettingsError, StoppedError
+from engines.errors import BundleError, DossrError, GuardError, SettingsError, StoppedError
 from runtime.open_way import OpenWay
 
 AUTO, NONE = "auto", "none"
@@ -179,7 +179,10 @@ def _named_bundle(fallback: str | Path, asked: Manifest) -> Path | None:
         return None
     if not isinstance(fallback, str | os.PathLike):
         raise SettingsError(f'fallback must be "{AUTO}", "{NONE}" or the path of a bundle, not {fallback!r}')
-    other = open_bundle(fallback, check_hashes=False).manifest  # hashes wait until it is needed
+    try:
+        other = open_bundle(fallback, check_hashes=False).manifest  # hashes wait until it is needed
+    except BundleError as error:
+        raise type(error)(f"the fallback is {fallback}: {error}, or leave the fallback out") from error
     if (other.schedule, other.prediction, other.scale) != (asked.schedule, asked.prediction, asked.scale):
         raise SettingsError(
             f"the bundle {fallback} has another noise schedule, prediction type or scale than the asked one; name a "

@@ -38,6 +38,11 @@ class Found:
     passed_over: int
     """Files that are hidden, or have no picture's suffix."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The pictures' files, as `Upscaler.stream` takes them."""
+        return tuple(one.path for one in self.pictures)
+
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], ...]:
     """Sorts a2 before a10, whatever their case."""

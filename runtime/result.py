@@ -27,12 +27,12 @@ class Report:
     """What was wrong on the engines that were tried before, and where; empty where the asked one made the picture."""
     replayed: bool = False
     """Whether the picture was put on the GPU by one launch of a recorded CUDA graph."""
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Span, ...] = field(default=(), repr=False)
     """Where `timings["total"]` went, in finer pieces; what no span covers was spent between them."""
     notices: tuple[str, ...] = ()
     """What of the input is not in the result (frames left out, a profile that does not fit), and that a picture was
     made again; a sentence each."""
-    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """The input's `icc_profile` and `exif`, where they fit the result; the EXIF's orientation is applied and gone."""
 
 

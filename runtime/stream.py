@@ -7,13 +7,14 @@ also where others lie between them; their results wait for their turn.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from engines.errors import CancelledError, DossrError
+from engines.errors import CancelledError, DossrError, SettingsError
 from runtime.control import Control
 from runtime.images import Picture
 from runtime.result import Result
@@ -43,6 +44,9 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         finish: waits for them.
         control: may cancel the stream.
         in_flight: batches that are on the device at once; 1 where it works while it is submitted to.
+
+    Raises:
+        SettingsError: `images` is no iterable of pictures.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
         control: Control,
         in_flight: int,
     ) -> None:
-        self._images, self._batch, self._load = enumerate(images), batch, load
+        self._images, self._batch, self._load = _numbered(images), batch, load
         self._most, self._size, self._submit, self._finish = most, size, submit, finish
         self._control, self._in_flight, self._over = control, in_flight, False
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="dossr-load")
@@ -139,3 +143,16 @@ class PictureStream(Iterator[Result], Generic[_Batch]):
             return self._load(image)
         except DossrError as error:
             return error
+
+
+def _numbered(images: Iterable[object]) -> Iterator[tuple[int, object]]:
+    """The pictures and their numbers. One file's name or bytes are iterable, too, and no pictures."""
+    try:
+        if not isinstance(images, str | bytes | bytearray | os.PathLike):
+            return enumerate(images)
+    except TypeError:
+        pass
+    raise SettingsError(
+        f"a stream takes an iterable of pictures, not the {type(images).__name__} {repr(images)[:60]}; pass [picture], "
+        "or runtime.inputs.pictures_in(folder).paths for those of a folder"
+    )

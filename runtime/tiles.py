@@ -19,6 +19,8 @@ from engines.profiles import Profile, choose_profile
 from runtime.workspace import latent_size_needed
 
 AUTO = "auto"
+NEVER = "never"
+"""On the command line; None in Python."""
 UNTILED = 96 * 96
 """Latent pixels up to which "auto" leaves a picture whole, where the engines were not made for larger ones: attention
 takes a token for each, and its time grows with their square."""
@@ -49,13 +51,13 @@ class Tiling:
     def __post_init__(self) -> None:
         if self.tile not in (AUTO, None) and not _multiple(self.tile, SMALLEST):
             raise SettingsError(
-                f'tile must be "{AUTO}", None (never) or a multiple of 8 in {SMALLEST}..{LARGEST} (latent pixels, 1/8 '
-                f"of the result's), not {self.tile!r}"
+                f'tile must be "{AUTO}", "{NEVER}" (in Python None) or a multiple of 8 in {SMALLEST}..{LARGEST} '
+                f"(latent pixels, 1/8 of the result's), not {self.tile!r}"
             )
         if self.overlap is not None and not _multiple(self.overlap, LATENT_MULTIPLE):
-            raise SettingsError(f"tile_overlap must be None or a multiple of 8 from 8 on, not {self.overlap!r}")
+            raise SettingsError(f"tile_overlap must be a multiple of 8 from 8 on, or be left out, not {self.overlap!r}")
         if self.batch is not None and (type(self.batch) is not int or self.batch < 1):
-            raise SettingsError(f"tile_batch must be None or a whole number from 1 on, not {self.batch!r}")
+            raise SettingsError(f"tile_batch must be a whole number from 1 on, or be left out, not {self.batch!r}")
         if isinstance(self.tile, int):
             overlap_of(self.tile, self.overlap)
 
@@ -138,7 +140,7 @@ def parse_tiling(tile: str, overlap: int | None, batch: int | None) -> Tiling:
     Raises:
         SettingsError: none of these, or see `Tiling`.
     """
-    side = {"never": None, AUTO: AUTO}.get(tile, int(tile) if tile.isascii() and tile.isdigit() else tile)
+    side = {NEVER: None, AUTO: AUTO}.get(tile, int(tile) if tile.isascii() and tile.isdigit() else tile)
     return Tiling(tile=side, overlap=overlap, batch=batch)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import runtime
 from engines.ort import PROVIDERS
+from engines.ort_cuda import PACKAGE
 from runtime.doctor.findings import Asked, Finding, Mark, Remedy
 from runtime.doctor.probing import Answer, Probes
 
@@ -26,8 +27,6 @@ _ORT_PACKAGES = (
 """Packages that install the same folder `onnxruntime`: the one that was installed last overwrites the others' files."""
 _TENSORRT = {"tensorrt": "TensorRT", "tensorrt_lean": "TensorRT lean"}
 TENSORRT_PROBES = [("tensorrt", module) for module in _TENSORRT]
-_GPU = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-"""The extras are CUDA's libraries and cuDNN as packages, for machines that have them nowhere else."""
 _BUILD = "pip install -e .   (in the checkout"
 _CUDA_WORDS = re.compile(r"lib(cublas|cudart|cufft|curand|cudnn|nvrtc|nvJitLink)|cuDNN")
 _REASONS = (
@@ -109,10 +108,10 @@ def onnxruntime(_asked: Asked, probes: Probes) -> Iterator[Finding]:
     if len(packages) > 1:
         words += "; these packages overwrite each other's files"
         kept = next(name for name in packages if name != "onnxruntime")
-        install = _GPU if kept == "onnxruntime-gpu" else f"pip install {kept}"
+        install = PACKAGE if kept == "onnxruntime-gpu" else f"pip install {kept}"
         remedies = (Remedy(aim="one ONNX Runtime", command=replacing(packages, install)),)
     elif "cuda" not in compiled_in:
-        remedies = (Remedy(aim="CUDA in ONNX Runtime", command=replacing(packages, _GPU)),)
+        remedies = (Remedy(aim="CUDA in ONNX Runtime", command=replacing(packages, PACKAGE)),)
     yield Finding(
         key="onnxruntime",
         mark=Mark.WARNING if len(packages) > 1 else Mark.OK,
@@ -137,7 +136,7 @@ def provider_finding(device: str, answer: Answer) -> Finding:
     reason = reason_of(answer) if answer.message else ""
     remedies: tuple[Remedy, ...] = ()
     if device == "cuda" and _CUDA_WORDS.search(reason):
-        remedies = (Remedy(aim="CUDA's libraries and cuDNN", command=_GPU),)
+        remedies = (Remedy(aim="CUDA's libraries and cuDNN", command=PACKAGE),)
     return Finding(
         key=f"provider.{device}",
         mark=Mark.WARNING if reason else Mark.OK,

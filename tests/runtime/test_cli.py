@@ -86,7 +86,7 @@ def test_tiles(bundle, tmp_path, options, settings):
 
 def test_tiles_out_of_range(bundle, photo, tmp_path):
     done = run(photo, "-o", tmp_path / "out.png", "--bundle", bundle, "--tile", "9")
-    failed(done, 2, 'error: SettingsError: tile must be "auto", None (never) or a multiple of 8')
+    failed(done, 2, 'error: SettingsError: tile must be "auto", "never" (in Python None) or a multiple of 8')
 
 
 def test_json(bundle, photo, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import runtime
 import solvers
-from engines.errors import GuardError, NonFiniteError, OutOfRangeError, SettingsError
+from engines.errors import BundleNotFoundError, GuardError, NonFiniteError, OutOfRangeError, SettingsError
 from runtime import fallback
 from runtime.guard import LATENT_LIMIT, PICTURE_LIMIT, check_picture, check_start, check_step
 from runtime.trace import Trace
@@ -202,7 +202,11 @@ def test_a_fallback_damaged_since_leaves_the_error(tmp_path, broken, caplog):
     [
         (5, SettingsError, 'fallback must be "auto", "none" or the path of a bundle, not 5'),
         (None, SettingsError, 'fallback must be "auto", "none" or the path'),
-        ("FOLDER/none-there", runtime.BundleError, "no bundle at"),
+        (
+            "FOLDER/none-there",
+            BundleNotFoundError,
+            "the fallback is .*none-there: no bundle at .*, or leave the fallback out",
+        ),
     ],
 )
 def test_fallbacks_that_are_none(tmp_path, sound, given, error, message):
@@ -318,7 +322,7 @@ def test_command_line(sound, broken, tmp_path):
     assert done.stderr.startswith("error: NonFiniteError: decode gave NaN, expected at most 20; use a bundle")
     assert not (tmp_path / "c.png").exists()
     done = run(photo, "-o", tmp_path / "c.png", "--bundle", broken, "--fallback", tmp_path / "none")
-    assert done.stderr.startswith("error: BundleNotFoundError: no bundle at")
+    assert done.stderr.startswith(f"error: BundleNotFoundError: the fallback is {tmp_path / 'none'}: no bundle at")
 
 
 def test_ways_that_come_to_the_same_are_one(sound, broken, monkeypatch):

@@ -176,13 +176,21 @@ except runtime.EngineUnavailableError as error:
     assert "pip install -e ." in done.stdout
 
 
-def test_export_without_torch_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        (["--checkpoint", "FOLDER/model.ckpt"], "export needs "),
+        ([], "neither --checkpoint nor --bundle is given: the demo model would be exported, and export needs "),
+    ],
+)
+def test_export_without_torch_is_named(tmp_path, arguments, start):
     (tmp_path / "model.ckpt").touch()
+    given = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
     done = run_blocked(
         "import sys; from engines.cli import run_command; from export.build import main; "
-        f"sys.exit(run_command(main, ['--checkpoint', {str(tmp_path / 'model.ckpt')!r}]))"
+        f"sys.exit(run_command(main, {given!r}))"
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: PackageMissingError: export needs ")
+    assert done.stderr.startswith(f"error: PackageMissingError: {start}")
     assert "[export]" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -28,6 +28,7 @@ def names(found, folder):
 def test_a_folder_in_natural_order(album):
     found = pictures_in(album)
     assert names(found, album) == ["2.JPG", "10.png", "a.tif", "B.webp"]
+    assert found.paths == tuple(album / name for name in ("2.JPG", "10.png", "a.tif", "B.webp"))
     assert found.passed_over == 2
     assert {one.parent for one in found.pictures} == {Path()}
 

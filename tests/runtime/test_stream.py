@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 import runtime
 from engines.errors import ImageDecodeError, ImageNotFoundError, OutOfRangeError, SettingsError
 from runtime.images import load_picture
+from runtime.inputs import pictures_in
 from tests.tiny import write_tiny_bundle
 
 SIZES = [(24, 16), (20, 10), (40, 24), (40, 24), (33, 20), (5, 3)]
@@ -195,3 +197,37 @@ def test_a_loader_of_ones_own(upscaler, pictures):
     with pytest.raises(ImageDecodeError, match="not this one"):
         next(stream)
     assert len(list(stream)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("photo.png", "the str 'photo.png'"),
+        (b"\x89PNG", r"the bytes b'\\x89PNG'"),
+        (bytearray(9), "the bytearray "),
+        (Path("photos"), r"the PosixPath PosixPath\('photos'\)"),
+        (pictures_in(Path(__file__).parent), r"the Found Found\(pictures="),
+        (None, "the NoneType None"),
+    ],
+)
+def test_what_is_no_iterable_of_pictures(upscaler, given, told):
+    with pytest.raises(SettingsError, match=rf"takes an iterable of pictures, not {told}.*; pass \[picture\], or"):
+        upscaler.stream(given)
+
+
+def test_a_loop_goes_on_after_a_picture_that_failed(upscaler, pictures, tmp_path):
+    """As docs/batches.md has it."""
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(pictures[0]).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"")
+    Image.fromarray(pictures[1]).save(tmp_path / "deep" / "3.png")
+    failed, restored = [], []
+    paths = pictures_in(tmp_path, recursive=True).paths
+    stream = upscaler.stream(paths, batch=4, steps=1)
+    for path in paths:
+        try:
+            restored.append((path.name, next(stream).pixels.shape))
+        except runtime.DossrError:
+            failed.append(path.name)
+    assert failed == ["2.png"]
+    assert restored == [("1.png", (64, 96, 3)), ("3.png", (40, 80, 3))]

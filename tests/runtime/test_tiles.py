@@ -107,15 +107,15 @@ def test_small_tiles_overlap_less():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tile": 8}, r'tile must be "auto", None \(never\) or a multiple of 8 in 16\.\.4096'),
+        ({"tile": 8}, r'tile must be "auto", "never" \(in Python None\) or a multiple of 8 in 16\.\.4096'),
         ({"tile": 60}, "tile must be"),
         ({"tile": 5000}, "tile must be"),
         ({"tile": True}, "tile must be"),
         ({"tile": "large"}, "tile must be"),
-        ({"overlap": 12}, "tile_overlap must be None or a multiple of 8"),
+        ({"overlap": 12}, "tile_overlap must be a multiple of 8 from 8 on, or be left out, not 12"),
         ({"overlap": 0}, "tile_overlap must be"),
         ({"tile": 64, "overlap": 64}, "tile_overlap is 64, tiles are 64 pixels of the latent; take a smaller overlap"),
-        ({"batch": 0}, "tile_batch must be None or a whole number from 1"),
+        ({"batch": 0}, "tile_batch must be a whole number from 1 on, or be left out, not 0"),
         ({"batch": 1.0}, "tile_batch must be"),
     ],
 )

@@ -194,6 +194,13 @@ def test_results_do_not_share_memory(upscaler):
     assert bytes(memoryview(first)) == before
 
 
+def test_a_result_in_words_is_short(upscaler):
+    result = upscaler(photo(), steps=50)
+    assert len(result.spans) > 100
+    assert "spans" not in repr(result)
+    assert len(repr(result)) < 900
+
+
 def test_a_trace_holds_one_picture(upscaler):
     trace = Trace()
     upscaler(photo(), trace=trace)
