@@ -19,7 +19,8 @@ from engines.bundle import open_bundle
 from engines.cli import Parser
 from engines.errors import SettingsError
 from runtime.cli_outputs import Item, Outputs, plan_outputs, refuse_existing
-from runtime.cli_run import Run, checked_picture, report_failures, restore_one, settings_key, tell_failure, tell_plans
+from runtime.cli_report import report_failures, tell_failure, tell_plans
+from runtime.cli_run import Run, checked_picture, restore_one, settings_key
 from runtime.color_fix import COLOR_FIXES
 from runtime.control import Control
 from runtime.default_bundle import BUNDLE_VARIABLE, default_bundle, tell_demo

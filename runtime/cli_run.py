@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from engines.errors import CancelledError, DossrError
 from engines.files import sha256_file
 from runtime.cli_outputs import Failure, Item
 from runtime.cli_progress import Silent, display
+from runtime.cli_report import form_of, tell_failure, tell_result
 from runtime.control import Control
 from runtime.file_rows import FileRows, make_folder
 from runtime.images import (
@@ -23,14 +22,13 @@ from runtime.images import (
     check_output,
     format_of,
     load_picture,
-    picture_size,
     result_depth,
     result_size,
     save_picture,
 )
 from runtime.interrupts import Interrupts
 from runtime.journal import Journal, Stamp, stamp
-from runtime.result import Report, Result
+from runtime.result import Result
 from runtime.tiles import Tiling
 from runtime.trace import Trace
 from runtime.upscaler import Upscaler
@@ -83,7 +81,7 @@ def restore_one(upscaler: Upscaler, item: Item, picture: Picture, args: argparse
                     control=control,
                 )
                 bits = result_depth(item.output, args.bit_depth, picture.bit_depth)
-                return _tell(shown, item, report, result_size(picture, args.scale), bits, args)
+                return tell_result(shown, item, report, result_size(picture, args.scale), bits, args)
             result = upscaler(
                 picture,
                 scale=args.scale,
@@ -103,7 +101,7 @@ def restore_one(upscaler: Upscaler, item: Item, picture: Picture, args: argparse
         if trace is not None:
             trace.write(args.trace)
         result.save(item.output, quality=args.quality, bit_depth=args.bit_depth, overwrite=args.overwrite)
-        return _tell(shown, item, result, *_form(result), args)
+        return tell_result(shown, item, result, *form_of(result), args)
 
 
 class Run:
@@ -209,7 +207,7 @@ class Run:
         rows = self._written.pop(number, None)
         if rows is not None:
             rows.close()
-            return _tell(shown, item, result, rows.size, rows.bits, self._args)
+            return tell_result(shown, item, result, rows.size, rows.bits, self._args)
         make_folder(item.output.parent)
         save_picture(
             result.pixels,
@@ -220,7 +218,7 @@ class Run:
             overwrite=self._replaces(item),
             ready=self._note(item),
         )
-        return _tell(shown, item, result, *_form(result), self._args)
+        return tell_result(shown, item, result, *form_of(result), self._args)
 
     def _replaces(self, item: Item) -> bool:
         return self._args.overwrite or item.output in self._again
@@ -246,85 +244,3 @@ def settings_key(args: argparse.Namespace, bundle: Path) -> str:
     names = ("scale", "steps", "order", "seed", "noise", "color_fix", "quality", "bit_depth", "tile", "tile_overlap")
     settings = {name: getattr(args, name) for name in names} | {"bundle": sha256_file(bundle / MANIFEST)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def tell_failure(failure: Failure, args: argparse.Namespace) -> None:
-    """The JSON line of a failure, with --json."""
-    if args.json:
-        line = {
-            "input": str(failure.source),
-            "output": None if failure.output is None else str(failure.output),
-            "error": type(failure.error).__name__,
-            "message": str(failure.error),
-        }
-        print(json.dumps(line), flush=True)
-
-
-def tell_plans(upscaler: Upscaler, items: Sequence[Item], args: argparse.Namespace) -> list[Failure]:
-    """A line on what each picture will take, or its JSON object; those that cannot be made."""
-    tiling: Tiling = args.tiling
-    failures = []
-    for item in items:
-        try:
-            plan = upscaler.plan(
-                picture_size(item.source),
-                steps=args.steps,
-                order=args.order,
-                color_fix=args.color_fix,
-                tile=tiling.tile,
-                tile_overlap=tiling.overlap,
-                tile_batch=tiling.batch,
-                measure=True,
-            )
-        except DossrError as error:
-            failures.append(Failure(source=item.source, output=item.output, error=error))
-            tell_failure(failures[-1], args)
-            continue
-        line = {"input": str(item.source)} | dataclasses.asdict(plan)
-        print(json.dumps(line) if args.json else f"{item.source.name}: {plan}", flush=True)
-    return failures
-
-
-def report_failures(failures: Sequence[Failure], count: int) -> None:
-    """Every failed input with its error, on stderr."""
-    if failures:
-        print(f"{len(failures)} of {count} pictures failed:", file=sys.stderr)
-    for failure in failures:
-        text = " ".join(str(failure.error).split())
-        print(f"  {failure.source}: {type(failure.error).__name__}: {text}", file=sys.stderr)
-
-
-def _form(result: Result) -> tuple[tuple[int, int], int]:
-    """(width, height), and bits a channel."""
-    height, width = result.pixels.shape[:2]
-    return (width, height), 16 if result.pixels.dtype == "uint16" else 8
-
-
-def _tell(
-    shown: Silent, item: Item, result: Report, size: tuple[int, int], bits: int, args: argparse.Namespace
-) -> None:
-    width, height = size
-    if args.json:
-        print(json.dumps(_report(item, result, size, bits, str(args.bundle))), flush=True)
-    elif not args.quiet:
-        seconds = result.timings["total"]
-        shown.say(f"{item.source.name} -> {item.output}, {width}x{height}, {seconds:.2f} s, seed {result.seed}")
-
-
-def _report(item: Item, result: Report, size: tuple[int, int], bits: int, bundle: str) -> dict[str, object]:
-    width, height = size
-    return {
-        "input": str(item.source),
-        "output": str(item.output),
-        "width": width,
-        "height": height,
-        "seed": result.seed,
-        "timings": {stage: round(seconds, 6) for stage, seconds in result.timings.items()},
-        "bit_depth": bits,
-        "notices": list(result.notices),
-        "peak_memory": result.peak_memory,
-        "bundle": bundle,
-        "engine": result.engine,
-        "guard_hits": list(result.guard_hits),
-        "replayed": result.replayed,
-    }
